@@ -1,0 +1,1 @@
+"""Small expert models that say what is in a picture, and the grammar that turns their facts into sentences."""

@@ -1,0 +1,21 @@
+"""SCREENS judge a sample before the engine, FILTERS judge its caption after; one file and one line a part."""
+
+SCREENS = {
+    "format": "captioner.filters.format:Format",
+    "bytes": "captioner.filters.bytes:Bytes",
+    "pixels": "captioner.filters.pixels:Pixels",
+    "resolution": "captioner.filters.resolution:Resolution",
+    "aspect": "captioner.filters.aspect:Aspect",
+    "scores": "captioner.filters.scores:Scores",
+}
+
+FILTERS = {
+    "empty": "captioner.filters.empty:Empty",
+    "characters": "captioner.filters.characters:Characters",
+    "markup": "captioner.filters.markup:Markup",
+    "refusal": "captioner.filters.refusal:Refusal",
+    "echo": "captioner.filters.echo:Echo",
+    "truncated": "captioner.filters.truncated:Truncated",
+    "repetition": "captioner.filters.repetition:Repetition",
+    "length": "captioner.filters.length:Length",
+}

@@ -1,0 +1,1 @@
+"""Pictures as bytes in, pictures we bounded out: headers, the decode rule, the limited decoder processes."""

@@ -1,0 +1,106 @@
+"""What is made (Recipe, hashed into the run id) and how fast (Pace, never hashed)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from captioner.registry import Part
+from captioner.types import PixelBudget, Sampling
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How an engine is asked: prompt, pixel budget, and a ladder of samplings.
+
+    ladder[0] is the first ask; while a filter's reason is in again_for the next rung is asked, until none is left.
+    A greedy loop loops again when asked greedily, so later rungs draw with a temperature.
+    """
+
+    prompt_id: str
+    prompt: str
+    budget: PixelBudget
+    ladder: tuple[Sampling, ...]
+    again_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one sample may cost before it is given up. They decide outcomes, so they are part of the recipe."""
+
+    decode_seconds: float = 10.0
+    decode_memory_mib: int = 1024
+    max_member_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is made, complete: two runs of one recipe over one input make the same corpus with a deterministic engine."""
+
+    source: Part
+    screens: tuple[Part, ...]
+    engine: Part
+    model: str
+    model_revision: str
+    asking: Asking
+    filters: tuple[Part, ...]
+    limits: Limits = Limits()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a run goes. Never hashed: a resumed run may have another pace.
+
+    workers: Ray actors, 0 for one a CPU. slots: requests in flight per worker, 0 for the engine's own default.
+    decoders: decoder processes per worker. open_shards: shards a worker reads at once, so that the end of one
+    does not leave slots idle. journal_every: finished captions at most between two journal writes of one shard.
+    """
+
+    workers: int = 0
+    slots: int = 0
+    decoders: int = 1
+    open_shards: int = 2
+    journal_every: int = 16
+    journal_seconds: float = 2.0
+    stop_after: int = 3
+    shard_tries: int = 10
+
+
+def canonical(value: Json) -> bytes:
+    """One spelling for one value: sorted keys, no spaces, UTF-8, no NaN. Raises ValueError for NaN or infinity."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def digest(value: Json) -> str:
+    """sha256, in hex, of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def to_json(data: Any) -> Json:
+    """A frozen dataclass, or a tuple or mapping of them, as plain JSON."""
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        return {field.name: to_json(getattr(data, field.name)) for field in dataclasses.fields(data)}
+    if isinstance(data, Mapping):
+        return {str(key): to_json(value) for key, value in data.items()}
+    if isinstance(data, tuple | list):
+        return [to_json(value) for value in data]
+    return data
+
+
+def differences(there: Json, asked: Json, path: str = "") -> list[tuple[str, Json, Json]]:
+    """Where two JSON values differ, field by field: (dotted path, value there, value asked)."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        keys = sorted(there.keys() | asked.keys())
+        return [row for key in keys for row in differences(there.get(key), asked.get(key), f"{path}.{key}".lstrip("."))]
+    if isinstance(there, list) and isinstance(asked, list) and len(there) == len(asked):
+        pairs = enumerate(zip(there, asked, strict=True))
+        return [row for n, (old, new) in pairs for row in differences(old, new, f"{path}[{n}]")]
+    return [] if there == asked else [(path, there, asked)]

@@ -1,0 +1,223 @@
+"""The nouns of Recap and the seams between its parts; verbs live elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Kind = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image or video with its sidecars, as its source shard holds it.
+
+    key: unique within its shard; never used as a path. media: the stored bytes, untouched.
+    meta: the source's fields under our names (`caption`, `url`, `sha256`, scores such as `similarity`) and,
+    under `sidecar`, its JSON as it came. member_offset: byte offset of the media's tar header, None outside a tar.
+    flags: what the reader had to overlook, such as `bad_sidecar`.
+    """
+
+    key: str
+    kind: Kind
+    media: bytes
+    meta: Mapping[str, Any]
+    source_shard: str
+    member_offset: int | None = None
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """An input sample that no reader can make whole: it still gets its row, outcome `unreadable`."""
+
+    key: str
+    source_shard: str
+    reason: str
+    detail: str = ""
+    member_offset: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a picture's first bytes say, before any decoding.
+
+    width, height: px as a viewer sees them (EXIF orientations 5 to 8 swap the stored sides).
+    orientation: EXIF 1 to 8. format: lower-case container name decided by magic bytes, never by file name.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelBudget:
+    """How large a picture may be when an engine sees it: at most max_pixels, sides multiples of multiple_of."""
+
+    max_pixels: int
+    multiple_of: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Pixels that we bounded: an upright, opaque sRGB JPEG of width x height px, re-encoded by us."""
+
+    jpeg: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """A decoder's answer: the bounded picture, the upright size of the original in px, and what was odd about it."""
+
+    picture: Picture
+    width: int
+    height: int
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How an engine draws tokens. temperature is always sent: a checkpoint's own default would change it."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRequest:
+    """One question to an engine: bounded, re-encoded pixels and a prompt; never a user's own bytes.
+
+    media_sha256: hex digest of the stored media, so that wording and fakes can be deterministic.
+    attempt: 0 for the first ask, 1 and up when a filter asked again.
+    """
+
+    images: tuple[Picture, ...]
+    prompt: str
+    sampling: Sampling
+    media_sha256: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """An engine's answer. finish_reason: `stop`, `length` or what the engine said; facts: JSON of what experts saw."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    facts: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """The engine answered and a filter dropped it; the text is kept so that thresholds can change later."""
+
+    reason: str
+    caption: Caption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The engine gave no usable answer for this sample."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filtered:
+    """A screen dropped the sample before the engine saw it."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """The media cannot be decoded, or not within the limits."""
+
+    reason: str
+    detail: str = ""
+
+
+Outcome = Caption | Rejection | Failure | Filtered | Unreadable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """An outcome and how it came about. width, height: upright px of the original, None where never known.
+
+    attempts: asks sent to the engine. signals: what each filter measured, and `flag.*` = 1 for what was odd.
+    """
+
+    outcome: Outcome
+    width: int | None = None
+    height: int | None = None
+    attempts: int = 0
+    engine_seconds: float = 0.0
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Turns a request into a caption. Entering does the work of starting; raises EngineError."""
+
+    async def __aenter__(self) -> Engine: ...
+    async def caption(self, request: CaptionRequest) -> Caption: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class Decoder(Protocol):
+    """Turns stored media into a bounded picture in a limited process; raises MediaError."""
+
+    async def decode(self, media: bytes, budget: PixelBudget) -> Decoded: ...
+
+
+class Screen(Protocol):
+    """Judges a sample by its header, before decoding: a reason to drop it, or None."""
+
+    def __call__(self, sample: Sample, header: Header) -> str | None: ...
+
+
+class Filter(Protocol):
+    """Judges a caption after the engine: a reason to drop it, or None to keep it."""
+
+    def __call__(self, sample: Sample, caption: Caption) -> str | None: ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A filter that also says what it measured; the numbers go to the ledger whether it drops or not."""
+
+    def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardInput:
+    """One input shard as the plan pins it. take: read only so many samples (a trial), None for all of them."""
+
+    shard: str
+    url: str
+    size: int
+    etag: str
+    take: int | None = None
+
+
+class Reading(Protocol):
+    """One pass over a shard: iterate it, then read what became of its bytes."""
+
+    def __iter__(self) -> Iterator[Sample | Broken]: ...
+
+
+class Source(Protocol):
+    """A dataset's way of naming shards and fields."""
+
+    def shards(self) -> list[ShardInput]: ...
+    def read(self, shard: ShardInput) -> Reading: ...

@@ -1,0 +1,1 @@
+"""The line and where it runs; the only home of Ray."""

@@ -1,0 +1,1 @@
+"""Bytes at rest: the only code that opens data files."""
