@@ -1,0 +1,162 @@
+"""How a picture looks, true by construction: colours by thirds, vivid accents, light and where the detail is."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from captioner.experts.facts import Accent, Look, Shares
+from captioner.experts.sessions import Floats
+
+SIDE = 96  # px of the copy whose colours are counted
+FINE = 384  # px of the longer side of the copy whose edges are measured
+VIVID = 50.0  # CIE C* of an accent
+ACCENT_LEAST, ACCENT_MOST = 0.004, 0.12
+ACCENT_SPREAD = 0.17  # standard deviation of its pixels' places, as a fraction of the picture
+PLACES = (
+    ("the upper left", "the top", "the upper right"),
+    ("the left", "the middle", "the right"),
+    ("the lower left", "the bottom", "the lower right"),
+)
+Names = NDArray[np.str_]
+
+
+def look(picture: Image.Image) -> Look:
+    """Measures a picture."""
+    small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32) / 255.0
+    lab = to_lab(small)
+    names = named(small, lab)
+    third = SIDE // 3
+    rows = [_shares(names[n * third : (n + 1) * third]) for n in range(3)]
+    columns = [_shares(names[:, n * third : (n + 1) * third]) for n in range(3)]
+    edges, flat = _edges(picture)
+    return Look(
+        width=picture.width,
+        height=picture.height,
+        overall=_shares(names),
+        rows=(rows[0], rows[1], rows[2]),
+        columns=(columns[0], columns[1], columns[2]),
+        accents=_accents(names, lab),
+        lightness=float(lab[..., 0].mean()),
+        contrast=float(lab[..., 0].std()),
+        chroma=float(np.percentile(chroma(lab), 98)),
+        detail=edges,
+        flat=flat,
+    )
+
+
+def to_lab(rgb: Floats) -> Floats:
+    """sRGB in 0 to 1 as CIE L*a*b* under D65; (..., 3) both."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear @ matrix.T / np.array([0.9505, 1.0, 1.089])
+    root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = root[..., 0], root[..., 1], root[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
+
+
+def chroma(lab: Floats) -> Floats:
+    """CIE C*: 0 for grey, about 130 for the purest blue."""
+    return np.asarray(np.hypot(lab[..., 1], lab[..., 2]), dtype=np.float32)
+
+
+def named(rgb: Floats, lab: Floats) -> Names:
+    """A colour name for every pixel; the first rule that holds decides."""
+    hue, light, pure = _hue(rgb), lab[..., 0], chroma(lab)
+    grey = (pure < 10) | ((light < 22) & (pure < 14))
+    red, warm, yellow = (hue >= 340) | (hue < 15), (hue >= 15) & (hue < 46), (hue >= 46) & (hue < 66)
+    green, teal = (hue >= 66) & (hue < 160), (hue >= 160) & (hue < 190)
+    blue, purple = (hue >= 190) & (hue < 256), (hue >= 256) & (hue < 290)
+    rules = [
+        ((light < 14) & (pure < 25), "black"),
+        (grey & (light < 36), "dark grey"),
+        (grey & (light < 72), "grey"),
+        (grey & (light < 91), "light grey"),
+        (grey, "white"),
+        (red & (pure < 32) & (light < 62), "reddish brown"),
+        *_bands(red, light, ("dark red", 30), ("red", 66), ("pink", 101)),
+        (warm & (pure >= 62) & (light >= 45), "orange"),
+        (warm & (light >= 60), "beige"),
+        *_bands(warm, light, ("dark brown", 30), ("brown", 101)),
+        (yellow & (pure < 36) & (light >= 62), "beige"),
+        *_bands(yellow, light, ("dark olive", 32), ("olive", 62), ("yellow", 101)),
+        *_bands(green, light, ("dark green", 34), ("green", 72), ("light green", 101)),
+        *_bands(teal, light, ("dark turquoise", 34), ("turquoise", 101)),
+        ((blue | teal) & (pure < 17), "greyish blue"),
+        *_bands(blue, light, ("dark blue", 32), ("blue", 66), ("light blue", 101)),
+        *_bands(purple, light, ("dark purple", 30), ("purple", 68), ("light purple", 101)),
+        *_bands((hue >= 290) & (hue < 340), light, ("dark magenta", 32), ("magenta", 58), ("pink", 101)),
+    ]
+    return np.asarray(np.select([rule for rule, _ in rules], [name for _, name in rules], default="grey"))
+
+
+def broad(name: str) -> str:
+    """ "dark green" is green, and so for all."""
+    return name.split()[-1]
+
+
+def _bands(hue: NDArray[np.bool_], light: Floats, *bands: tuple[str, float]) -> list[tuple[NDArray[np.bool_], str]]:
+    """Rules for one hue by lightness, from dark to light: (name, L* below which it holds)."""
+    return [(hue & (light < top), name) for name, top in bands]
+
+
+def _hue(rgb: Floats) -> Floats:
+    """HSV hue in degrees."""
+    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
+    span = np.maximum(high - low, 1e-6)
+    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    sector = np.where(high == r, (g - b) / span, np.where(high == g, 2 + (b - r) / span, 4 + (r - g) / span))
+    return np.asarray(sector * 60 % 360, dtype=np.float32)
+
+
+def _shares(names: Names) -> Shares:
+    fine = Counter(names.ravel().tolist())
+    wide: Counter[str] = Counter()
+    for name, count in fine.items():
+        wide[broad(name)] += count
+    return Shares(fine=_ranked(fine), broad=_ranked(wide))
+
+
+def _ranked(counts: Counter[str]) -> tuple[tuple[str, float], ...]:
+    whole = counts.total()
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple((name, count / whole) for name, count in ranked)
+
+
+def _accents(names: Names, lab: Floats) -> tuple[Accent, ...]:
+    """Small, compact, vivid patches in a picture that is otherwise not vivid, the largest first."""
+    vivid = chroma(lab) >= VIVID
+    if vivid.mean() > 2 * ACCENT_MOST:
+        return ()
+    broads = np.vectorize(broad)(names)
+    found = []
+    for colour in sorted(set(broads[vivid].tolist())):
+        where = np.argwhere(vivid & (broads == colour)) / SIDE
+        share = len(where) / SIDE**2
+        compact = bool(where.std(axis=0).max() <= ACCENT_SPREAD)
+        rare = float((broads == colour).mean()) <= ACCENT_MOST
+        if ACCENT_LEAST <= share <= ACCENT_MOST and compact and rare:
+            y, x = where.mean(axis=0).tolist()
+            found.append(Accent(colour=colour, place=place(x, y), share=share))
+    return tuple(sorted(found, key=lambda accent: -accent.share))
+
+
+def place(x: float, y: float) -> str:
+    """The name of the ninth of the picture that (x, y), as fractions, lies in."""
+    return PLACES[min(2, int(y * 3))][min(2, int(x * 3))]
+
+
+def _edges(picture: Image.Image) -> tuple[tuple[float, ...], float]:
+    """Mean edge strength of the nine ninths (grey levels a px), and the share of px equal to their neighbours."""
+    grey = picture.convert("L")
+    grey.thumbnail((FINE, FINE), Image.Resampling.BOX)
+    light = np.asarray(grey, dtype=np.float32)
+    if min(light.shape) < 6:
+        return (0.0,) * 9, 1.0
+    across, down = np.abs(np.diff(light, axis=1))[:-1], np.abs(np.diff(light, axis=0))[:, :-1]
+    strength = np.maximum(across, down)
+    ninths = [block for band in np.array_split(strength, 3) for block in np.array_split(band, 3, axis=1)]
+    return tuple(float(block.mean()) for block in ninths), float((strength <= 1.5).mean())
