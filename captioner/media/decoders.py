@@ -1,0 +1,254 @@
+"""The pool of decoder processes: hostile bytes go in here, and only bounded pictures come back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import Process
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from captioner.errors import MediaError, OutOfService
+from captioner.media.wire import LENGTHS, OUT_OF_MEMORY, Header, frame_head
+from captioner.reasons import REASONS
+from captioner.recipe import Limits
+from captioner.types import Decoded, Picture, PixelBudget
+
+START_SECONDS = 30.0
+DYING_SECONDS = 1.0  # between a closed connection and a gone process
+# A pixel takes 4 bytes in Pillow, and premultiplying alpha holds the picture twice.
+BYTES_PER_PIXEL = 8
+MAX_HEADER_BYTES, MAX_BODY_BYTES = 2**16, 2**26  # of an answer: a child taken over may claim anything
+_KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")
+
+
+class ChildDied(Exception):
+    """A decoder process ended while it had a picture; reason is what to say if it does so again."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Child:
+    """One decoder process and the socket to it."""
+
+    process: Process
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    oom_kills: int
+    network: str = "open"
+    asked: int = 0
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None and not self.writer.is_closing()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.writer.transport.abort()
+
+    async def ask(self, header: Header, media: bytes) -> tuple[Header, bytes]:
+        """Its answer. Whatever else happens, cancellation too, it is killed: nobody knows what it would say next."""
+        self.asked += 1
+        try:
+            self.writer.write(frame_head(header, len(media)))
+            self.writer.write(media)  # goes on in the background, so neither side waits for the other
+            return await self.read()
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
+            raise ChildDied(await self._cause_of_death()) from None
+        except BaseException:
+            self.kill()
+            raise
+
+    async def read(self) -> tuple[Header, bytes]:
+        """Raises ValueError for what is no frame."""
+        header_bytes, body_bytes = LENGTHS.unpack(await self.reader.readexactly(LENGTHS.size))
+        if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
+            raise ValueError("a frame over its limit")
+        header = json.loads(await self.reader.readexactly(header_bytes))
+        if not isinstance(header, dict):
+            raise ValueError("a frame without a header")
+        return header, await self.reader.readexactly(body_bytes)
+
+    async def _cause_of_death(self) -> str:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), DYING_SECONDS)
+        code = self.process.returncode
+        self.kill()
+        if code == -signal.SIGXCPU:
+            return "decode_timeout"
+        out_of_memory = code == -signal.SIGKILL and _oom_kills() > self.oom_kills
+        return "resource_exceeded" if out_of_memory or code == OUT_OF_MEMORY else "decoder_crash"
+
+
+class DecoderPool:
+    """At most `processes` pictures at once, each alone in a limited process; entering starts them, leaving ends them.
+
+    A picture over its deadline, or one whose caller is cancelled, costs its process; the next one starts at once.
+    A process is replaced after recycle_after pictures.
+    """
+
+    def __init__(self, processes: int, limits: Limits, recycle_after: int = 2000) -> None:
+        self.processes = processes
+        self.limits = limits
+        self.recycle_after = recycle_after
+        self._turns = asyncio.Semaphore(processes)
+        self._idle: list[asyncio.Task[Child]] = []  # started or starting; last in is first out, its memory is warm
+        self._children: set[Child] = set()
+        self._entered = False
+
+    @property
+    def pids(self) -> list[int]:
+        return [child.process.pid for child in self._children if child.process.returncode is None]
+
+    @property
+    def network(self) -> str:
+        """`refused` if every child tried to open a socket and could not, else `open`: a kernel without seccomp."""
+        return "refused" if self._children and all(c.network == "refused" for c in self._children) else "open"
+
+    async def __aenter__(self) -> Self:
+        self._entered = True
+        self._idle = [asyncio.create_task(self._start()) for _ in range(self.processes)]
+        try:
+            await asyncio.gather(*self._idle)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._entered = False
+        for starting in self._idle:
+            starting.cancel()
+        for child in self._children:
+            child.kill()
+        await asyncio.gather(*self._idle, return_exceptions=True)
+        await asyncio.gather(*(child.process.wait() for child in self._children))
+        self._idle.clear()
+        self._children.clear()
+
+    async def decode(self, media: bytes, budget: PixelBudget) -> Decoded:
+        """Raises MediaError with a reason; OutOfService if no decoder process can be started."""
+        header: Header = {
+            "max_pixels": budget.max_pixels,
+            "multiple_of": budget.multiple_of,
+            "most_pixels": self.limits.decode_memory_mib * 2**20 // BYTES_PER_PIXEL,
+        }
+        async with self._turns:
+            try:
+                return await self._decode_once(header, media)
+            except ChildDied as death:
+                if death.reason == "decode_timeout":
+                    raise MediaError("decode_timeout", "the decoder process used up its CPU time") from None
+            try:  # the picture may not be at fault: once more, in a process that has seen no other
+                return await self._decode_once(header, media)
+            except ChildDied as death:
+                raise MediaError(death.reason, "the decoder process died twice on this picture") from None
+
+    async def _decode_once(self, header: Header, media: bytes) -> Decoded:
+        if not self._entered:
+            raise OutOfService("the decoder pool is closed; enter it with `async with`")
+        starting = self._idle.pop()
+        try:
+            child = await asyncio.shield(starting)
+            if not child.alive:  # it died while it had nothing to do: no picture's fault
+                starting = self._replace(starting)
+                child = await asyncio.shield(starting)
+            async with asyncio.timeout(self.limits.decode_seconds):
+                answer = await child.ask(header, media)
+        except TimeoutError:
+            raise MediaError("decode_timeout", f"decoding took over {self.limits.decode_seconds:g} s") from None
+        finally:
+            self._idle.append(starting if self._is_fit(starting) else self._replace(starting))
+        return _decoded(*answer)
+
+    def _is_fit(self, starting: asyncio.Task[Child]) -> bool:
+        """A process still starting is: whoever waited for it was cancelled."""
+        if not starting.done():
+            return True
+        if starting.cancelled() or starting.exception():
+            return False
+        child = starting.result()
+        return child.alive and child.asked < self.recycle_after
+
+    def _replace(self, gone: asyncio.Task[Child]) -> asyncio.Task[Child]:
+        if not gone.cancelled() and not gone.exception():
+            gone.result().kill()
+            self._children.discard(gone.result())
+        return asyncio.create_task(self._start())
+
+    async def _start(self) -> Child:
+        """Raises OutOfService; what Python has to say of it is on our own stderr."""
+        child = await _spawn(self.limits)
+        self._children.add(child)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                ready, _ = await child.read()
+            child.network = str(ready.get("network"))
+            return child
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError):
+            child.kill()
+            raise OutOfService("a decoder process does not start; its own message is on stderr") from None
+        except BaseException:
+            child.kill()
+            raise
+
+
+async def _spawn(limits: Limits) -> Child:
+    arguments = (limits.decode_memory_mib, limits.decode_seconds, os.getpid())
+    command = (sys.executable, "-s", "-P", "-m", "captioner.media.decoder_child", *map(str, arguments))
+    oom_kills = _oom_kills()
+    ours, theirs = socket.socketpair()
+    end = theirs.fileno()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_BODY_BYTES)
+        try:
+            process = await asyncio.create_subprocess_exec(*command, stdin=end, stdout=end, env=_environment())
+        except BaseException:
+            writer.close()
+            raise
+    return Child(process=process, reader=reader, writer=writer, oom_kills=oom_kills)
+
+
+def _environment() -> dict[str, str]:
+    """What Python needs to find the same modules, and no more: the parent's secrets stay with it."""
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return {"PYTHONPATH": path, "LC_ALL": "C.UTF-8", **kept}
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory; 0 where it does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _decoded(answer: Header, jpeg: bytes) -> Decoded:
+    """Raises MediaError: the child's own, or decoder_crash for an answer that no sound child gives."""
+    try:
+        if "reason" in answer:
+            raise MediaError(_known(answer["reason"]), str(answer["detail"])[:200])
+        (width, height), (picture_width, picture_height) = answer["original"], answer["picture"]
+        picture = Picture(jpeg=jpeg, width=int(picture_width), height=int(picture_height))
+        flags = frozenset(map(str, answer["flags"]))
+        return Decoded(picture=picture, width=int(width), height=int(height), flags=flags)
+    except (KeyError, TypeError, ValueError):
+        raise MediaError("decoder_crash", "the decoder process gave an answer that is none") from None
+
+
+def _known(reason: object) -> str:
+    if not isinstance(reason, str) or reason not in REASONS:
+        raise ValueError("a reason that is not on the list")
+    return reason
