@@ -1,0 +1,66 @@
+"""Drops captions with special tokens, role names, tags or boxes: a trainer would take them for its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+from captioner.filters.text import outside_quotes
+from captioner.types import Caption, Sample
+
+# EVEv2's trainer replaces `<image>`, splits at ` ASSISTANT:`, pads with `<|endoftext|>`: quoted or not, they break
+# a sample. The other tokens are what tokenizers of Llama, Mistral, GLM, InternLM, Gemma and DeepSeek reserve.
+_TOKENS = re.compile(
+    r"""<[|｜]\S | [|｜]> | <</?SYS>> | \[/?INST\] | <0x[0-9A-F]{2}>
+      | </?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
+          |bbox|loc|seg|region|grounding|phrase|object|point|im_start|im_end|im_patch|start_of_turn|end_of_turn
+          |start_of_image|end_of_image|image_soft_token|fake_token_around_image|end_of_utterance|row|col|sep|cls
+          |FRAME|LINE)(?:_?\d+)*/?>
+      | </?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>
+      | \[(?:IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d+|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS|AVAILABLE_TOOLS
+          |PREFIX|MIDDLE|SUFFIX|BOX|/BOX|SYSTEM_PROMPT)\]
+      | (?<!\w)ASSISTANT:""",
+    re.VERBOSE,
+)
+# A tag has a name right behind its `<`: `<3`, `a < b` and `<-` have none.
+_TAGS = re.compile(
+    r"</?[A-Za-z][\w:.\-]{0,40}(?:\s[^<>]{0,300})?/?>|<!(?:--|DOCTYPE)|&(?:[a-z]{2,6}|#x?[0-9a-f]{1,6});"
+)
+_ROLES = re.compile(
+    r"(?m)^[ \t]{0,8}(?:#{1,6}[ \t]?)?(?:USER|User|ASSISTANT|Assistant|HUMAN|Human|SYSTEM|System|GPT|BOT)[ \t]?:"
+    r"|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
+)
+_NUMBER = r"\s{0,4}\d{1,5}(?:\.\d{1,6})?\s{0,4}"
+_BOXES = re.compile(rf"\[{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)")
+# Pieces of words as byte-pair and sentence-piece tokenizers keep them: an engine forgot to join them.
+_PIECES = re.compile(r"[a-z.,][ĠĊ]|▁[^\W_]")
+_ANSWER_AS_JSON = re.compile(r"\s{0,100}[\[{]\s{0,100}[\[{]?\s{0,100}\"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Markup:
+    """Special tokens count wherever they stand; tags, role names and boxes only outside quotes.
+
+    Markdown's emphasis and lists are no markup here: they are legible, and nobody's token.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __call__(self, sample: Sample, caption: Caption) -> str | None:
+        return "markup" if any(_found(caption.text)) else None
+
+    def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]:
+        tokens, other = _found(caption.text)
+        return {"markup.token": float(tokens), "markup.other": float(other)}
+
+
+@lru_cache(maxsize=8)
+def _found(text: str) -> tuple[bool, bool]:
+    """(a special token, other markup). Each search runs only where the mark it needs is there at all."""
+    own = outside_quotes(text)
+    searches = (("<&", _TAGS), (":", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
+    other = any(any(mark in own for mark in marks) and pattern.search(own) for marks, pattern in searches)
+    return _TOKENS.search(text) is not None, other or "```" in text or _ANSWER_AS_JSON.match(text) is not None
