@@ -1,18 +1,18 @@
 """Every error Recap raises on purpose.
 
-    RecapError
-    ├── Refused                 exit 2: the plan, an option, the store or the engine does not fit
-    │   ├── UnknownPart         a name or setting that no table has
-    │   └── PlanMismatch        the output belongs to another plan
-    ├── OutOfService            exit 3: disk, store or engine is gone
-    ├── CorruptState            exit 4: a record or manifest is damaged
-    ├── MediaError              this sample cannot be decoded: reason + detail
-    ├── SourceError             this shard cannot be read: reason + detail
-    └── EngineError             the engine did not caption this request; each is retryable or not
-        ├── EngineUnavailable   retryable: nobody answers
-        ├── EngineTimeout       retryable: the deadline passed
-        ├── BadEngineResponse   retryable: an answer that is none
-        └── RequestRefused      not retryable: the engine refuses this very request
+RecapError
+├── Refused                 exit 2: the plan, an option, the store or the engine does not fit
+│   ├── UnknownPart         a name or setting that no table has
+│   └── PlanMismatch        the output belongs to another plan
+├── OutOfService            exit 3: disk, store or engine is gone
+├── CorruptState            exit 4: a record or manifest is damaged
+├── MediaError              this sample cannot be decoded: reason + detail
+├── SourceError             this shard cannot be read: reason + detail
+└── EngineError             the engine did not caption this request; each is retryable or not
+    ├── EngineUnavailable   retryable: nobody answers
+    ├── EngineTimeout       retryable: the deadline passed
+    ├── BadEngineResponse   retryable: an answer that is none
+    └── RequestRefused      not retryable: the engine refuses this very request
 """
 
 from __future__ import annotations

@@ -20,35 +20,73 @@ class Reason:
 
 REASONS: dict[str, Reason] = {
     # screens: nothing was decoded
-    "below_min_resolution": Reason("filtered", "the upright picture is not larger than the asked size", "lower --resolution.more-than"),
+    "below_min_resolution": Reason(
+        "filtered", "the upright picture is not larger than the asked size", "lower --resolution.more-than"
+    ),
     "extreme_aspect": Reason("filtered", "one side is many times the other", "raise --aspect.at-most"),
     "too_many_bytes": Reason("filtered", "the stored picture is larger than the limit", "raise --bytes.at-most"),
-    "too_many_pixels": Reason("filtered", "the header claims more pixels than any decoder may be asked for", "raise --pixels.at-most and give decoders more memory"),
-    "unsupported_format": Reason("filtered", "a known format that is not on the allow-list", "convert it, or allow it with --format.allow"),
-    "low_similarity": Reason("filtered", "the source's own image-text similarity is under the asked one", "lower --scores.min-similarity"),
+    "too_many_pixels": Reason(
+        "filtered",
+        "the header claims more pixels than any decoder may be asked for",
+        "raise --pixels.at-most and give decoders more memory",
+    ),
+    "unsupported_format": Reason(
+        "filtered", "a known format that is not on the allow-list", "convert it, or allow it with --format.allow"
+    ),
+    "low_similarity": Reason(
+        "filtered", "the source's own image-text similarity is under the asked one", "lower --scores.min-similarity"
+    ),
     "unsafe_score": Reason("filtered", "the source's own punsafe is over the asked one", "raise --scores.max-punsafe"),
-    "watermark_score": Reason("filtered", "the source's own pwatermark is over the asked one", "raise --scores.max-pwatermark"),
+    "watermark_score": Reason(
+        "filtered", "the source's own pwatermark is over the asked one", "raise --scores.max-pwatermark"
+    ),
     # pictures that do not decode
     "undecodable": Reason("unreadable", "the bytes are no picture, or a broken one", "fetch the picture again"),
     "truncated_image": Reason("unreadable", "the picture ends before its last pixel", "fetch it again"),
     "unsupported_mode": Reason("unreadable", "no stated rule turns these pixels into 8-bit sRGB", "convert it"),
     "metadata_too_large": Reason("unreadable", "the metadata alone is over its limit", "strip the metadata"),
-    "decode_timeout": Reason("unreadable", "decoding took longer than its deadline; the child was killed", "raise the deadline if the picture matters"),
-    "decoder_crash": Reason("unreadable", "the decoder process died twice on this picture alone", "report the picture to its codec's authors"),
-    "resource_exceeded": Reason("unreadable", "decoding needed more memory than a decoder may have", "raise the decoder's memory"),
+    "decode_timeout": Reason(
+        "unreadable",
+        "decoding took longer than its deadline; the child was killed",
+        "raise the deadline if the picture matters",
+    ),
+    "decoder_crash": Reason(
+        "unreadable",
+        "the decoder process died twice on this picture alone",
+        "report the picture to its codec's authors",
+    ),
+    "resource_exceeded": Reason(
+        "unreadable", "decoding needed more memory than a decoder may have", "raise the decoder's memory"
+    ),
     # tars that cannot be trusted
     "truncated_member": Reason("unreadable", "the tar ends inside this member", "fetch the shard again"),
-    "corrupt_header": Reason("unreadable", "a tar header here is damaged; reading went on at the next sound one", "fetch the shard again"),
-    "bad_size": Reason("unreadable", "the member's size is negative or larger than what is left", "write the shard again"),
+    "corrupt_header": Reason(
+        "unreadable", "a tar header here is damaged; reading went on at the next sound one", "fetch the shard again"
+    ),
+    "bad_size": Reason(
+        "unreadable", "the member's size is negative or larger than what is left", "write the shard again"
+    ),
     "member_too_large": Reason("unreadable", "the member is over the limit and was skipped", "raise the limit"),
     "header_too_large": Reason("unreadable", "a long-name or pax header over 64 KiB", "write the shard again"),
-    "unsupported_member_type": Reason("unreadable", "a link, device, folder or sparse file; never followed", "write the shard again"),
-    "bad_member_name": Reason("unreadable", "a name that leaves the folder, or is not clean UTF-8", "rename the member"),
-    "duplicate_member": Reason("unreadable", "the same key and extension came before; the first was kept", "make keys unique"),
+    "unsupported_member_type": Reason(
+        "unreadable", "a link, device, folder or sparse file; never followed", "write the shard again"
+    ),
+    "bad_member_name": Reason(
+        "unreadable", "a name that leaves the folder, or is not clean UTF-8", "rename the member"
+    ),
+    "duplicate_member": Reason(
+        "unreadable", "the same key and extension came before; the first was kept", "make keys unique"
+    ),
     "split_sample": Reason("unreadable", "parts of one key stand apart in the tar", "sort the tar by key"),
     "no_media": Reason("unreadable", "sidecars without a picture", "fetch the picture"),
-    "bad_sidecar": Reason("unreadable", "the JSON or text beside the media is unusable; a good picture is captioned without it", "write the sidecar again"),
-    "unsupported_extension": Reason("unreadable", "a member that is neither picture nor known sidecar; never opened", "leave it out"),
+    "bad_sidecar": Reason(
+        "unreadable",
+        "the JSON or text beside the media is unusable; a good picture is captioned without it",
+        "write the sidecar again",
+    ),
+    "unsupported_extension": Reason(
+        "unreadable", "a member that is neither picture nor known sidecar; never opened", "leave it out"
+    ),
     # captions that were dropped
     "truncated_caption": Reason("rejected", "the caption stops in the middle", "give more tokens"),
     "repetitive_caption": Reason("rejected", "the caption repeats itself", "sample with a temperature"),
@@ -57,10 +95,14 @@ REASONS: dict[str, Reason] = {
     "refusal": Reason("rejected", "the engine declined to describe the picture", "try another prompt"),
     "prompt_echo": Reason("rejected", "the caption repeats the prompt", "try another prompt"),
     "markup": Reason("rejected", "special tokens, role names or markup in the text", "check the chat template"),
-    "bad_characters": Reason("rejected", "control, bidi or replacement characters in the text", "check the engine's tokenizer"),
+    "bad_characters": Reason(
+        "rejected", "control, bidi or replacement characters in the text", "check the engine's tokenizer"
+    ),
     # engines
     "engine_unavailable": Reason("failed", "nobody answered", "look at the engine's log, then run the same command"),
-    "engine_timeout": Reason("failed", "no whole answer before the deadline", "raise the deadline, or look at the engine"),
+    "engine_timeout": Reason(
+        "failed", "no whole answer before the deadline", "raise the deadline, or look at the engine"
+    ),
     "bad_engine_response": Reason("failed", "an answer that is none", "look at the engine's log"),
     "engine_refused": Reason("failed", "the engine refused this very request", "see the detail"),
     "engine_error": Reason("failed", "the engine failed on this sample", "see the detail"),

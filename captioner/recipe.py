@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is made, complete: two runs of one recipe over one input make the same corpus with a deterministic engine."""
+    """What is made, complete: one recipe over one input makes one corpus, if its engine is deterministic."""
 
     source: Part
     screens: tuple[Part, ...]

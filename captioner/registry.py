@@ -33,7 +33,8 @@ def load(table: Table, name: str) -> type:
     if name not in table:
         raise UnknownPart(f"no {name!r} here; {_would_be_right(name, sorted(table))}")
     module, _, attribute = table[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    found: type = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def settings_of(table: Table, name: str) -> dict[str, dataclasses.Field[Any]]:

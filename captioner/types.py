@@ -107,12 +107,16 @@ class CaptionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """An engine's answer. finish_reason: `stop`, `length` or what the engine said; facts: JSON of what experts saw."""
+    """An engine's answer. finish_reason: `stop`, `length` or what the engine said; facts: JSON of what experts saw.
+
+    seconds: the engine's own account of its time, None to have the wall clock measured.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    seconds: float | None = None
     facts: Mapping[str, Any] | None = None
 
 

@@ -1,0 +1,39 @@
+# Habits in one word each; `make help` lists them.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+OUT ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help: ## what each word does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e .[dev]
+	@touch $@
+
+demo: $(VENV)/installed ## set up, caption real photographs, verify, and write demo/out/report.html
+	$(BIN)/python -m pipelines.demo $(OUT)
+
+test: $(VENV)/installed-dev ## set up and run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev ## format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed-dev ## every figure of the README, side by side with what one would take instead
+	for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+clean: ## remove what make made
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,174 @@
+"""Ray, and nothing else: where workers live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from captioner.captioning import Captioner
+from captioner.engines import ENGINES
+from captioner.engines.slots import Slots
+from captioner.errors import EngineUnavailable, OutOfService, RecapError
+from captioner.filters import FILTERS, SCREENS
+from captioner.media.decoders import DecoderPool
+from captioner.recipe import Pace, Recipe
+from captioner.registry import build
+from captioner.types import ShardInput
+from pipelines.caption_shard import Done, Line, caption_shard
+from pipelines.gate import Gate
+from shards.sources import SOURCES
+from shards.store import Store
+
+MAX_OPEN_BYTES = 512 * 2**20  # stored media that one worker may hold at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """All a worker needs to know: its constructor's argument, as Ray repeats only the constructor after a death."""
+
+    output: str
+    run_id: str
+    recipe: Recipe
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A shard that has no record because something around it is gone; the same command tries it again."""
+
+    shard: str
+    kind: str
+    detail: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one worker has open: counts for the display. busy_seconds: slot-seconds spent in the engine."""
+
+    outcomes: dict[str, int]
+    bytes_read: int
+    slots: int
+    busy_seconds: float
+    asked: int
+    pids: tuple[int, ...]
+
+
+class Worker:
+    """One process that takes shards: its decoders, its engine and its gate, opened when the first shard comes."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._opening = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self._line: Line | None = None
+        self._slots: Slots | None = None
+        self._decoders: DecoderPool | None = None
+        self._tasks: set[asyncio.Task[Done]] = set()
+
+    async def caption(self, shard: ShardInput) -> Done | Trouble:
+        """Take one shard to its commit record; an error of our own code is raised, one of the world is a Trouble."""
+        try:
+            line = await self._opened()
+            task = asyncio.ensure_future(caption_shard(shard, line))
+            self._tasks.add(task)
+            try:
+                return await task
+            finally:
+                self._tasks.discard(task)
+        except asyncio.CancelledError:
+            return Trouble(shard=shard.shard, kind="stopped", detail="asked to stop", exit_code=0)
+        except (OutOfService, EngineUnavailable) as error:
+            return Trouble(shard=shard.shard, kind=type(error).__name__, detail=str(error), exit_code=3)
+        except RecapError as error:
+            return Trouble(shard=shard.shard, kind=type(error).__name__, detail=str(error), exit_code=error.exit_code)
+
+    async def report(self) -> Report:
+        """Counts of what is open now."""
+        opened = list(self._line.open.values()) if self._line else []
+        outcomes: dict[str, int] = {}
+        for progress in opened:
+            for name, count in progress.outcomes.items():
+                outcomes[name] = outcomes.get(name, 0) + count
+        return Report(
+            outcomes=outcomes,
+            bytes_read=sum(progress.bytes_read for progress in opened),
+            slots=self._slots.slots if self._slots else 0,
+            busy_seconds=self._slots.busy_seconds if self._slots else 0.0,
+            asked=self._slots.asked if self._slots else 0,
+            pids=(os.getpid(), *(self._decoders.pids if self._decoders else ())),
+        )
+
+    async def stop(self) -> None:
+        """Give open shards back, their finished captions in the journal, and leave no process behind."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def _opened(self) -> Line:
+        async with self._opening:
+            if self._line is None:
+                self._line = await self._open()
+        return self._line
+
+    async def _open(self) -> Line:
+        recipe, pace = self._job.recipe, self._job.pace
+        engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
+        slots = pace.slots or engine.SLOTS
+        self._decoders = await self._stack.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
+        self._slots = await self._stack.enter_async_context(Slots(engine, slots))
+        captioner = Captioner(
+            screens=tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens),
+            decoder=self._decoders,
+            engine=self._slots,
+            asking=recipe.asking,
+            filters=tuple(build(FILTERS, each.name, each.settings) for each in recipe.filters),
+        )
+        return Line(
+            store=Store(self._job.output),
+            run_id=self._job.run_id,
+            recipe=recipe,
+            source=build(SOURCES, recipe.source.name, recipe.source.settings),
+            captioner=captioner,
+            # Enough decoded ahead that a freed slot never waits, not so much that memory grows with patience.
+            gate=Gate(max_samples=slots + 4 * pace.decoders + 4, max_bytes=MAX_OPEN_BYTES),
+            pace=pace,
+        )
+
+
+def start_workers(count: int, job: Job) -> list[Any]:
+    """Worker actors, restarted by Ray whenever they die, each on a CPU of its own."""
+    kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0, max_concurrency=job.pace.open_shards + 8)(Worker)
+    return [kind.remote(job) for _ in range(count)]
+
+
+def cluster_cpus() -> int:
+    """CPUs of the cluster that this process has joined."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def default_address() -> str:
+    """`local`, unless this process is the driver of a submitted Ray job: then that job's cluster."""
+    return "auto" if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") else "local"
+
+
+@contextmanager
+def ray_cluster(address: str) -> Iterator[None]:
+    """Ray for the time of a run: started here for `local` and stopped on the way out, else joined and left."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise OutOfService(f"no Ray cluster at {address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,222 @@
+"""The line, in order: read a shard, judge its samples, write its files, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from captioner.captioning import Captioner
+from captioner.errors import SourceError
+from captioner.reasons import OUTCOMES, SHARD_REASONS
+from captioner.recipe import Pace, Recipe, to_json
+from captioner.types import Broken, Caption, Filtered, Sample, ShardInput
+from pipelines.gate import Gate
+from shards import commits, journal
+from shards.blob import Source
+from shards.commits import DataFile, Record, Verdict
+from shards.corpus import ShardFiles
+from shards.journal import Entry, Journal
+from shards.ledger import broken_row, counted, decided_row, digest, reasons
+from shards.store import Store, open_blob
+from shards.tar import Account
+
+BATCH = 16  # samples read in one go off the event loop: few enough to stay small, enough to pay for the thread's hop
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one open shard has come to so far; for display only."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    bytes_read: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What a worker keeps open for all its shards."""
+
+    store: Store
+    run_id: str
+    recipe: Recipe
+    source: Source
+    captioner: Captioner
+    gate: Gate
+    pace: Pace
+    open: dict[str, Progress] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A shard that has its record now. from_journal: samples that an earlier attempt had finished."""
+
+    shard: str
+    verdict: Verdict
+    counts: dict[str, int]
+    reason: str | None
+    bytes_read: int
+    from_journal: int
+
+
+async def caption_shard(shard: ShardInput, line: Line) -> Done:
+    """Take one shard from its tar to its commit record. Raises OutOfService or EngineUnavailable, to be tried again."""
+    attempt, epoch = secrets.token_hex(16), int(time.time())
+    known = await asyncio.to_thread(journal.load, line.store, line.run_id, shard.shard)
+    line.open[shard.shard] = Progress()
+    try:
+        with closing(ShardFiles(store=line.store, shard=shard.shard, attempt=attempt)) as files:
+            judging = _Judging(line=line, shard=shard, attempt=attempt, known=known, files=files)
+            given = await judging.run()
+            data = await asyncio.to_thread(files.publish)
+            record = _record(judging, epoch, given, data)
+            verdict = await asyncio.to_thread(commits.commit, line.store, record)
+            await asyncio.to_thread(journal.clear, line.store, shard.shard)
+    finally:
+        del line.open[shard.shard]
+    return Done(
+        shard=shard.shard,
+        verdict=verdict,
+        counts=dict(record.counts),
+        reason=record.reason,
+        bytes_read=record.input["bytes_read"],
+        from_journal=judging.from_journal,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Judging:
+    """One attempt at one shard."""
+
+    line: Line
+    shard: ShardInput
+    attempt: str
+    known: journal.Entries
+    files: ShardFiles
+    from_journal: int = 0
+    journal: Journal = field(init=False)
+    written: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.line.store, self.line.run_id, self.shard.shard, self.attempt)
+        self.written = time.monotonic()
+
+    async def run(self) -> dict[str, Any]:
+        """Judge every sample; the input as the record shall state it."""
+        reading = self.line.source.read(self.shard, open_blob)
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for item in _read_ahead(reading):
+                    await self._take(item, group)
+        except BaseExceptionGroup as errors:
+            error = _first_cause(errors)
+            if not isinstance(error, SourceError):
+                raise error from None
+            self.files.rows.clear()  # half of one object and half of another would be no shard at all
+            account = Account(size=self.shard.size, unread_bytes=self.shard.size, flags=(error.reason,))
+            return _input(self.shard, account, error.detail)
+        finally:
+            # Whatever ends an attempt, what it finished is not asked again.
+            await asyncio.shield(asyncio.to_thread(self.journal.write))
+        return _input(self.shard, reading.account, "")
+
+    async def _take(self, item: Sample | Broken, group: asyncio.TaskGroup) -> None:
+        progress = self.line.open[self.shard.shard]
+        if isinstance(item, Broken):
+            self._add(Entry(row=broken_row(item)))
+            return
+        progress.bytes_read += len(item.media)
+        entry = self.known.get(_identity(item)) if self.known else None
+        if entry is not None:
+            self.from_journal += 1
+            self._add(entry, item)
+            return
+        await self.line.gate.enter(len(item.media))
+        group.create_task(self._judge(item))
+
+    async def _judge(self, sample: Sample) -> None:
+        try:
+            decision = await self.line.captioner.decide(sample)
+            outcome = decision.outcome
+            facts = outcome.facts if isinstance(outcome, Caption) else None
+            entry = Entry(row=decided_row(sample, decision, self.line.recipe), facts=facts)
+            self._add(entry, sample)
+            if not isinstance(outcome, Filtered):  # what a header decides is cheaper to decide again
+                await self._note(entry)
+        finally:
+            await self.line.gate.leave(len(sample.media))
+
+    def _add(self, entry: Entry, sample: Sample | None = None) -> None:
+        self.files.add(entry, sample)
+        self.line.open[self.shard.shard].outcomes[entry.row.outcome] += 1
+
+    async def _note(self, entry: Entry) -> None:
+        late = time.monotonic() - self.written > self.line.pace.journal_seconds
+        if self.journal.add(entry) >= self.line.pace.journal_every or late:
+            self.written = time.monotonic()
+            await asyncio.to_thread(self.journal.write)
+
+
+def _identity(sample: Sample) -> tuple[str, int, str]:
+    offset = -1 if sample.member_offset is None else sample.member_offset
+    return sample.key, offset, hashlib.sha256(sample.media).hexdigest()
+
+
+def _first_cause(errors: BaseExceptionGroup[Any]) -> BaseException:
+    """One error of a group, however deep; a group says less than its first cause."""
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+async def _read_ahead(reading: Any) -> AsyncIterator[Sample | Broken]:
+    """The reading's samples, read off the event loop in small batches."""
+    samples: Iterator[Sample | Broken] = iter(reading)
+    while batch := await asyncio.to_thread(lambda: list(islice(samples, BATCH))):
+        for item in batch:
+            yield item
+
+
+def _record(judging: _Judging, epoch: int, given: dict[str, Any], files: tuple[DataFile, ...]) -> Record:
+    """The commit record. Raises AssertionError when the counts do not add up: then our own code is wrong."""
+    rows = judging.files.rows
+    counts = counted(rows)
+    assert counts["read"] == sum(counts[name] for name in OUTCOMES), f"{judging.shard.shard}: {counts}"
+    flags = tuple(given["flags"])
+    return Record(
+        plan=judging.line.run_id,
+        shard=judging.shard.shard,
+        attempt=judging.attempt,
+        epoch=epoch,
+        input=given,
+        reason=next((flag for flag in flags if flag not in SHARD_REASONS or SHARD_REASONS[flag].error), None),
+        flags=flags,
+        counts=counts,
+        reasons=reasons(rows),
+        files=files,
+        first_key=rows[0].key if rows else None,
+        last_key=rows[-1].key if rows else None,
+        digest=digest(rows),
+    )
+
+
+def _input(shard: ShardInput, account: Account, detail: str) -> dict[str, Any]:
+    """The input as the record states it: what was read, and what became of its bytes."""
+    fields = to_json(account)
+    return {
+        "url": shard.url,
+        "size": shard.size,
+        "etag": shard.etag,
+        "take": shard.take,
+        "bytes_read": account.size - account.unread_bytes,
+        "flags": fields["flags"],
+        "detail": detail or fields["detail"],
+        "account": {name: value for name, value in fields.items() if name.endswith("_bytes")},
+    }

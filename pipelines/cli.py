@@ -1,0 +1,180 @@
+"""The command line: one program, whose recipe a script fills in; the only place that prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from captioner.errors import RecapError
+from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
+from pipelines.options import Dataset, options_class, recipe_from, versions
+from shards.plan import Plan
+from shards.status import Status, status
+from shards.store import Store
+from shards.verify import Verified, verify
+
+VERDICTS = {
+    0: "[green]clean: every input sample is accounted for once[/green]",
+    1: "[yellow]sound, but not all is well[/yellow]",
+    4: "[red]damaged[/red]",
+}
+Folder = Annotated[str, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusCommand:
+    """Where a run stands: shards, outcomes, reasons."""
+
+    out: Folder
+    """The run's folder, a path or URL."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+    def run(self, console: Console) -> int:
+        """Print it. Exit code 0 when every shard is committed, 1 when not yet."""
+        there = status(Store(self.out))
+        if self.json:
+            print(json.dumps(dataclasses.asdict(there)))
+        else:
+            _show_status(console, there)
+        return 0 if there.complete else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyCommand:
+    """Prove a corpus: every input sample accounted for once, every byte as it was written."""
+
+    out: Folder
+    """The run's folder, a path or URL."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    input: bool = True
+    """Read the input shards again and compare sample for sample."""
+
+    def run(self, console: Console) -> int:
+        """Print the verdict. 0 sound and complete, 1 sound but unfinished or with failed shards, 4 damaged."""
+        verdict = verify(Store(self.out), read_input=self.input)
+        if self.json:
+            print(json.dumps(dataclasses.asdict(verdict) | {"exit_code": verdict.exit_code}))
+        else:
+            _show_verified(console, verdict)
+        return verdict.exit_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCommand:
+    """Write OUT/report.html: pictures with their old and new captions, outcomes and plots, in one file."""
+
+    out: Folder
+    """The run's folder, a path or URL."""
+    samples: int = 60
+    """Pictures to show at most; every outcome gets its share."""
+
+    def run(self, console: Console) -> int:
+        """Write the page and say where it is."""
+        from pipelines.report import write_report  # Jinja and the decoders only where they are needed
+
+        console.print(f"report: {write_report(Store(self.out), self.samples)}")
+        return 0
+
+
+def recap(arguments: Sequence[str] | None = None) -> int:
+    """The `recap` console script. Returns the exit code."""
+    commands = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
+    description = "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py."
+    command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=arguments)
+    console = Console()
+    return _guarded(lambda: command.run(console))
+
+
+def main(dataset: Dataset, arguments: Sequence[str] | None = None) -> int:
+    """A dataset's script: plan, run, say how it ended. Returns the exit code."""
+    options: Any = tyro.cli(options_class(dataset), args=arguments, description=dataset.summary)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    return _guarded(lambda: _run(dataset, options))
+
+
+def _run(dataset: Dataset, options: Any) -> int:
+    from pipelines.actors import default_address  # Ray only where a run starts, so that --help is quick
+    from pipelines.progress import progress
+    from pipelines.recaption import make_plan, recaption
+
+    console = Console(stderr=True)
+    recipe = recipe_from(dataset, options)
+    plan = make_plan(recipe, options.input, versions(recipe))
+    _announce(console, plan, options)
+    with progress(console) as show:
+        finished = recaption(recipe, plan, options.output, options.pace, options.address or default_address(), show)
+    _show_status(console, status(Store(options.output)))
+    for shard, why in finished.state.failed.items():
+        console.print(f"[red]failed[/red] {shard}: {why}", highlight=False)
+    if finished.state.stop_reason:
+        console.print(f"[red]stopped[/red] {finished.state.stop_reason}", highlight=False)
+    elif finished.manifest:
+        console.print(f"done: manifests/{finished.manifest.number:06d}.json in {options.output}", highlight=False)
+    return finished.exit_code
+
+
+def _guarded(run: Any) -> int:
+    try:
+        return int(run())
+    except RecapError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _announce(console: Console, plan: Plan, options: Any) -> None:
+    size = sum(each.size for each in plan.inputs)
+    console.print(
+        f"[bold]run {plan.run_id[:12]}[/bold]  {len(plan.inputs)} shards, {size / 1e6:,.1f} MB  "
+        f"→ {options.engine} → {options.output}",
+        highlight=False,
+    )
+
+
+def _show_status(console: Console, there: Status) -> None:
+    counts = there.totals["counts"]
+    title = f"run {there.run_id[:12]}: {there.committed}/{there.shards} shards of {there.source}, by {there.engine}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("outcome")
+    table.add_column("samples", justify="right")
+    table.add_column("of which")
+    by_outcome: dict[str, list[str]] = {}
+    for reason, count in there.totals["reasons"].items():
+        outcome = REASONS[reason].outcome if reason in REASONS else "rejected"
+        by_outcome.setdefault(outcome, []).append(f"{reason} {count}")
+    for name in OUTCOMES:
+        table.add_row(name, f"{counts.get(name, 0):,}", ", ".join(by_outcome.get(name, [])))
+    table.add_section()
+    table.add_row("read", f"{counts.get('read', 0):,}", "")
+    console.print(table)
+    for reason, count in there.totals["shard_reasons"].items():
+        console.print(f"[yellow]{count} shards: {reason}[/yellow] ({SHARD_REASONS[reason].meaning})", highlight=False)
+
+
+def _show_verified(console: Console, verdict: Verified) -> None:
+    table = Table(title=f"verify {verdict.run_id[:12]}", title_justify="left")
+    table.add_column("check")
+    table.add_column("result")
+    for name, count in verdict.checked.items():
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    for problem in verdict.problems[:50]:
+        console.print(f"[red]{problem.check}[/red] {problem.where}: {problem.detail}", highlight=False)
+    if len(verdict.problems) > 50:
+        console.print(f"… and {len(verdict.problems) - 50} problems more")
+    console.print(VERDICTS[verdict.exit_code])
+    for note in verdict.notes:
+        console.print(f"  {note}", highlight=False)

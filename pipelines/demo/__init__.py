@@ -1,0 +1,1 @@
+"""The demo: real photographs, and some bad ones, through the whole line."""

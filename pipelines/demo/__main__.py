@@ -1,0 +1,64 @@
+"""`make demo`: pack real photographs into shards, recaption them, prove the corpus and show it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from captioner.reasons import REASONS
+from pipelines.demo.pictures import demo_samples
+from shards import commits, ledger
+from shards.pack import pack
+from shards.store import Store
+
+MARK = ".made-by-make-demo"
+ROOT = Path(__file__).parents[2]
+SHARD_SAMPLES = 5
+
+
+def demo(folder: Path) -> int:
+    """The whole demo in a folder of its own; the exit code of the first step that fails, or 0."""
+    console = Console()
+    if folder.exists() and not (folder / MARK).exists():
+        console.print(f"{folder} is there and not of this demo: choose another with make demo OUT=…")
+        return 2
+    shutil.rmtree(folder, ignore_errors=True)
+    shards, out = folder / "shards", folder / "out"
+    samples = demo_samples()
+    names = pack(Store(str(shards)), samples, SHARD_SAMPLES)
+    (folder / MARK).touch()
+    console.print(f"packed {len(samples)} samples into {len(names)} shards in {shards}", highlight=False)
+    run = [sys.executable, str(ROOT / "pipelines/recap_datacomp.py"), "--input", str(shards), "--output", str(out)]
+    recap = [sys.executable, "-m", "pipelines"]
+    for command in (run, [*recap, "verify", str(out)], [*recap, "report", str(out)]):
+        console.rule(" ".join(["$", *(Path(word).name if "/" in word else word for word in command)]), align="left")
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if code:
+            return code
+    show(console, Store(str(out)))
+    console.print(f"[bold]Open {out}/report.html[/bold] to see every picture with its captions.", highlight=False)
+    return 0
+
+
+def show(console: Console, store: Store) -> None:
+    """A table of old and new captions, in shard order."""
+    table = Table(show_lines=True, title="What became of each picture", title_justify="left")
+    for name in ("key", "outcome", "before", "now"):
+        table.add_column(name)
+    for shard in sorted(commits.committed(store)):
+        record = commits.read(store, shard)
+        assert record is not None
+        name = next(file.name for file in record.files if file.name.endswith(".parquet"))
+        for row in ledger.from_parquet(store.read(name)):
+            now = row.caption or (f"[dim]{REASONS[row.reason].meaning}[/dim]" if row.reason else "")
+            table.add_row(row.key, row.reason or row.outcome, row.original_caption or "", now)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    raise SystemExit(demo(Path(sys.argv[1] if len(sys.argv) > 1 else "demo")))

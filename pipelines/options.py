@@ -1,0 +1,104 @@
+"""What a command line may say of a run: every setting of every part, with its default."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from captioner.engines import ENGINES
+from captioner.errors import Refused, UnknownPart
+from captioner.filters import FILTERS, SCREENS
+from captioner.presets import preset
+from captioner.recipe import Limits, Pace, Recipe
+from captioner.registry import Part, build, load, part
+from shards.sources import SOURCES
+
+EngineName = Literal["experts", "fake"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A dataset's part of a recipe: how it is read and what is dropped. The command line adds the engine."""
+
+    source: Part
+    screens: tuple[Part, ...]
+    filters: tuple[Part, ...]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Where a run reads, writes and runs."""
+
+    input: str
+    """A folder of tars, a glob, a list file, or a URL prefix (a path, file://, s3://, gs://, az://)."""
+    output: str
+    """The run's folder, a path or URL. The same command resumes what is there."""
+    engine: EngineName = "experts"
+    """Who captions. `experts` needs no GPU; `fake` is for tests and benchmarks."""
+    limit: int | None = None
+    """Caption only the first N samples: a trial, with an output folder of its own."""
+    address: str | None = None
+    """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, that job's cluster."""
+    without: tuple[str, ...] = ()
+    """Screens and filters to leave out, by name."""
+
+
+def options_class(dataset: Dataset) -> type:
+    """A dataclass with Where's fields and one nested group of settings for each part, for the command line."""
+    groups: list[Any] = [(f.name, f.type, f) for f in dataclasses.fields(Where)]
+    for name in ENGINES:
+        groups.append(_group(name, build(ENGINES, name, {})))
+    groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
+    for table, parts in ((SCREENS, dataset.screens), (FILTERS, dataset.filters)):
+        groups += [_group(each.name, build(table, each.name, each.settings)) for each in parts]
+    groups += [_group("limits", Limits()), _group("pace", Pace())]
+    named = {"__doc__": dataset.summary}
+    return dataclasses.make_dataclass("Options", groups, frozen=True, kw_only=True, namespace=named)
+
+
+def _group(name: str, default: Any) -> tuple[str, Any, Any]:
+    return name, Annotated[type(default), tyro.conf.arg(name=name)], field(default=default)
+
+
+def recipe_from(dataset: Dataset, options: Any) -> Recipe:
+    """The whole recipe that a dataset and its command line make. Raises Refused for options that do not fit."""
+    known = {each.name for each in (*dataset.screens, *dataset.filters)}
+    for name in options.without:
+        if name not in known:
+            raise UnknownPart(f"cannot leave out {name!r}; there is {', '.join(sorted(known))}")
+    if options.limit is not None and options.limit < 1:
+        raise Refused(f"--limit {options.limit} would caption nothing; give 1 or more")
+    engine: Any = load(ENGINES, options.engine)
+    return Recipe(
+        source=_part(SOURCES, dataset.source.name, options.source),
+        screens=_chosen(SCREENS, dataset.screens, options),
+        engine=_part(ENGINES, options.engine, getattr(options, options.engine)),
+        model=engine.MODEL,
+        model_revision=engine.REVISION,
+        asking=preset(options.engine),
+        filters=_chosen(FILTERS, dataset.filters, options),
+        limits=options.limits,
+        limit=options.limit,
+    )
+
+
+def _chosen(table: Mapping[str, str], parts: tuple[Part, ...], options: Any) -> tuple[Part, ...]:
+    names = [each.name for each in parts if each.name not in options.without]
+    return tuple(_part(table, name, getattr(options, name)) for name in names)
+
+
+def _part(table: Mapping[str, str], name: str, built: Any) -> Part:
+    settings = {f.name: getattr(built, f.name) for f in dataclasses.fields(built) if f.init}
+    return part(table, name, **settings)
+
+
+def versions(recipe: Recipe) -> dict[str, str]:
+    """The versions of the code that decides outcomes; a run is not resumed with others."""
+    packages = ["recap", "pillow", *(["onnxruntime", "rapidocr"] if recipe.engine.name == "experts" else [])]
+    return {name: version(name) for name in packages}

@@ -1,0 +1,225 @@
+"""A run, top to bottom: plan, hand shards to workers, publish the manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, WorkerCrashedError
+
+from captioner.recipe import Pace, Recipe
+from captioner.registry import build
+from captioner.types import ShardInput
+from pipelines.actors import Job, Report, Trouble, cluster_cpus, ray_cluster, start_workers
+from pipelines.caption_shard import Done
+from shards import card, commits, manifest
+from shards import plan as plans
+from shards.manifest import Manifest
+from shards.plan import Plan
+from shards.sources import SOURCES
+from shards.store import Store, find, open_blob
+
+log = logging.getLogger("recap")
+
+Show = Callable[["RunState", list[Report]], None]
+REPORT_SECONDS = 0.5
+DIED = (ActorDiedError, ActorUnavailableError, WorkerCrashedError)
+
+
+@dataclass(slots=True, kw_only=True)
+class RunState:
+    """Where a run stands; the driver's whole memory of it."""
+
+    plan: Plan
+    started: float = field(default_factory=time.monotonic)
+    waiting: deque[ShardInput] = field(default_factory=deque)
+    committed_before: int = 0
+    committed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    bytes_done: int = 0
+    from_journal: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, str] = field(default_factory=dict)
+    failed_in_a_row: int = 0
+    stop_reason: str | None = None
+    exit_code: int = 0
+
+    def done(self, done: Done, size: int) -> None:
+        """A shard has its record."""
+        self.committed += 1
+        self.failed_in_a_row = 0
+        self.counts.update(done.counts)
+        self.bytes_done += size
+        self.from_journal += done.from_journal
+
+    def fail(self, shard: str, why: str, pace: Pace) -> None:
+        """A shard broke our own code: reported, and left for the next run. So many in a row mean that it is us."""
+        self.failed[shard] = why
+        self.failed_in_a_row += 1
+        log.error("shard failed: shard=%s why=%s", shard, why)
+        if self.failed_in_a_row >= pace.stop_after:
+            self.stop(f"{self.failed_in_a_row} shards in a row broke our own code; the last: {why}", 3)
+
+    def stop(self, reason: str, exit_code: int) -> None:
+        """Hand out nothing more."""
+        self.stop_reason, self.exit_code = self.stop_reason or reason, max(self.exit_code, exit_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a run ended. exit_code: see the README's table."""
+
+    run_id: str
+    exit_code: int
+    manifest: Manifest | None
+    state: RunState
+
+
+def make_plan(recipe: Recipe, input_url: str, versions: dict[str, str]) -> Plan:
+    """The plan of a recipe over what is at input_url now. Raises Refused."""
+    source = build(SOURCES, recipe.source.name, recipe.source.settings)
+    inputs = source.plan(find(input_url))
+    if recipe.limit is not None:
+        inputs = list(_limited(source, inputs, recipe.limit))
+    return plans.plan_for(recipe, inputs, versions)
+
+
+def _limited(source: Any, inputs: list[ShardInput], limit: int) -> Iterator[ShardInput]:
+    """The first shards, the last of them cut, that together hold `limit` samples."""
+    for shard in inputs:
+        count = sum(1 for _ in islice(iter(source.read(shard, open_blob)), limit))
+        yield dataclasses.replace(shard, take=min(count, limit)) if count >= limit else shard
+        limit -= count
+        if limit <= 0:
+            return
+
+
+def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str, show: Show) -> Finished:
+    """Run a plan to its end or to where it stops; the same call resumes. Raises Refused, OutOfService, CorruptState."""
+    store = Store(output)
+    store.probe()
+    plans.enter(store, plan)
+    there = commits.committed(store)
+    state = RunState(plan=plan, waiting=deque(s for s in plan.inputs if s.shard not in there))
+    state.committed_before = len(plan.inputs) - len(state.waiting)
+    if state.waiting:
+        with ray_cluster(address), _asked_to_stop(state):
+            _dispatch(state, Job(output=store.url, run_id=plan.run_id, recipe=recipe, pace=pace), show)
+    published = manifest.publish(store, plan, plan.versions["recap"]) if commits.committed(store) else None
+    if published is not None and published.complete:
+        card.write(store, plan, published)
+    return Finished(run_id=plan.run_id, exit_code=_exit_code(state, published), manifest=published, state=state)
+
+
+def _exit_code(state: RunState, published: Manifest | None) -> int:
+    if state.stop_reason is not None:
+        return state.exit_code
+    troubled = bool(state.failed) or published is None or bool(published.totals["shard_reasons"])
+    counts = published.totals["counts"] if published else {}
+    return int(troubled or counts.get("failed", 0) > 0)
+
+
+def _dispatch(state: RunState, job: Job, show: Show) -> None:
+    """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here."""
+    count = job.pace.workers or min(cluster_cpus(), len(state.waiting))
+    workers = start_workers(count, job)
+    free = deque(worker for _ in range(job.pace.open_shards) for worker in workers)
+    running: dict[Any, tuple[Any, ShardInput]] = {}
+    reports = _Reports(workers)
+    while running or (state.waiting and state.stop_reason is None):
+        while free and state.waiting and state.stop_reason is None:
+            worker, shard = free.popleft(), state.waiting.popleft()
+            running[worker.caption.remote(shard)] = (worker, shard)
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
+        for ref in ready:
+            worker, shard = running.pop(ref)
+            _settle(state, ref, shard, job.pace)
+            free.append(worker)
+        show(state, reports.latest())
+        if state.stop_reason is not None:
+            break
+    _stop_workers(workers)
+    for ref, (_, shard) in running.items():  # what a stopped worker had finished all the same
+        if ray.wait([ref], timeout=0)[0]:
+            _settle(state, ref, shard, job.pace)
+
+
+def _settle(state: RunState, ref: Any, shard: ShardInput, pace: Pace) -> None:
+    """Book one answer of a worker: done, to be tried again, or failed."""
+    try:
+        answer = ray.get(ref)
+    except DIED:
+        state.deaths[shard.shard] += 1
+        log.warning("worker died: shard=%s deaths=%d", shard.shard, state.deaths[shard.shard])
+        if state.deaths[shard.shard] >= pace.shard_tries:
+            state.fail(shard.shard, f"its worker died {state.deaths[shard.shard]} times", pace)
+        else:
+            state.waiting.append(shard)
+    except RayTaskError as error:
+        state.fail(shard.shard, str(error.cause or error).strip().splitlines()[-1], pace)
+        log.error("%s", error)
+    else:
+        match answer:
+            case Done():
+                state.done(answer, shard.size)
+            case Trouble(kind="stopped"):
+                pass
+            case Trouble():
+                state.stop(f"{answer.kind}: {answer.detail}", answer.exit_code)
+
+
+def _stop_workers(workers: list[Any]) -> None:
+    refs = [worker.stop.remote() for worker in workers]
+    ray.wait(refs, num_returns=len(refs), timeout=20)
+
+
+@contextmanager
+def _asked_to_stop(state: RunState) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a run in order; a second one ends it at once, and it resumes all the same."""
+
+    def stop(number: int, frame: object) -> None:
+        if state.stop_reason is not None:
+            raise KeyboardInterrupt
+        state.stop("stopped by a signal; the same command goes on from here", 0)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Reports:
+    """The workers' latest counts, asked for without ever waiting for a busy or dead one."""
+
+    def __init__(self, workers: list[Any]) -> None:
+        self._workers = workers
+        self._latest: dict[int, Report] = {}
+        self._asked: dict[Any, int] = {}
+        self._next = 0.0
+
+    def latest(self) -> list[Report]:
+        """Whatever has come in."""
+        ready = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)[0] if self._asked else []
+        for ref in ready:
+            number = self._asked.pop(ref)
+            try:
+                self._latest[number] = ray.get(ref)
+            except DIED:
+                self._latest.pop(number, None)
+        if time.monotonic() < self._next:
+            return list(self._latest.values())
+        self._next = time.monotonic() + REPORT_SECONDS
+        missing = set(range(len(self._workers))) - set(self._asked.values())
+        self._asked.update({self._workers[number].report.remote(): number for number in missing})
+        return list(self._latest.values())

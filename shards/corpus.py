@@ -1,0 +1,123 @@
+"""One shard's files: captioned samples in a tar, every sample in a ledger, the same bytes for the same answers."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import webdataset as wds
+
+from captioner.media.header import read_header
+from captioner.recipe import canonical, to_json
+from captioner.types import Sample
+from shards.commits import DataFile
+from shards.journal import Entry
+from shards.ledger import Row, to_parquet
+from shards.store import Store
+
+EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    at: int
+    size: int
+    extension: str
+    record: bytes
+
+
+@dataclass(slots=True)
+class ShardFiles:
+    """What a shard will publish, collected in any order. Media wait in a nameless scratch file, not in memory."""
+
+    store: Store
+    shard: str
+    attempt: str
+    rows: list[Row] = field(default_factory=list)
+    _kept: dict[str, _Kept] = field(default_factory=dict)
+    _spool: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+
+    def add(self, entry: Entry, sample: Sample | None = None) -> None:
+        """Take a judged sample; its media too when it was captioned."""
+        self.rows.append(entry.row)
+        if entry.row.outcome != "captioned" or sample is None:
+            return
+        at = self._spool.seek(0, 2)
+        self._spool.write(sample.media)
+        extension = read_header(sample.media).format
+        self._kept[entry.row.key] = _Kept(
+            at=at,
+            size=len(sample.media),
+            extension=EXTENSIONS.get(extension, extension),
+            record=record_json(entry, sample),
+        )
+
+    def publish(self) -> tuple[DataFile, ...]:
+        """Write and publish the tar and the ledger under attempt-unique names. Raises OutOfService."""
+        self.rows.sort(key=lambda row: row.place)
+        stem = f"data/{self.shard}-{self.attempt}"
+        return self._publish_tar(f"{stem}.tar"), self._publish_ledger(f"{stem}.parquet")
+
+    def _publish_tar(self, name: str) -> DataFile:
+        captions = {row.key: row.caption or "" for row in self.rows if row.outcome == "captioned"}
+        with self.store.building(name) as building:
+            hashed = _Hashed(building.file)
+            # mtime is 0 and owners are empty: equal samples make equal shards.
+            writer = wds.TarWriter(hashed, mtime=0, user="", group="", encoder=False, compress=False)
+            for key in sorted(self._kept):
+                writer.write(self._parts(key, captions[key]))
+            writer.close()
+            building.publish()
+        return DataFile(name=name, bytes=hashed.bytes, sha256=hashed.sha256.hexdigest())
+
+    def _parts(self, key: str, caption: str) -> dict[str, Any]:
+        kept = self._kept[key]
+        self._spool.seek(kept.at)
+        media = self._spool.read(kept.size)
+        return {"__key__": key, kept.extension: media, "json": kept.record, "txt": caption.encode()}
+
+    def _publish_ledger(self, name: str) -> DataFile:
+        data = to_parquet(self.rows)
+        with self.store.building(name) as building:
+            building.file.write(data)
+            building.publish()
+        return DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    def close(self) -> None:
+        """Drop the scratch file."""
+        self._spool.close()
+
+
+def record_json(entry: Entry, sample: Sample) -> bytes:
+    """A captioned sample's `.json`: its ledger row, the experts' facts and the source's own sidecar."""
+    row: Mapping[str, Any] = {name: value for name, value in to_json(entry.row).items() if value is not None}
+    # engine_seconds differs from run to run; the ledger has it, and equal samples shall make equal shards.
+    kept = {name: value for name, value in row.items() if name != "engine_seconds"}
+    extra = {"facts": entry.facts, "source": sample.meta.get("sidecar")}
+    return canonical(kept | {name: to_json(value) for name, value in extra.items() if value is not None})
+
+
+class _Hashed:
+    """A write-only file that hashes what goes through it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """The file belongs to whoever opened it."""

@@ -1,0 +1,152 @@
+"""Manifests: immutable, numbered versions of a corpus; what readers and trainers open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from captioner.errors import CorruptState
+from captioner.recipe import canonical, digest, to_json
+from shards import commits
+from shards.commits import Record
+from shards.ledger import add_digests
+from shards.plan import Plan
+from shards.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One version of a corpus.
+
+    parent: sha256 of the version before, None for the first. complete: every planned shard is listed.
+    shards: sorted (shard, its record's sha256). totals: `counts`, `reasons` and `bytes` over all listed shards.
+    merkle_root: over the listed pairs. digest: the sum of the records' digests. sha256: of this manifest without it.
+    """
+
+    plan: str
+    number: int
+    parent: str | None
+    complete: bool
+    shards: tuple[tuple[str, str], ...]
+    totals: Mapping[str, Any]
+    merkle_root: str
+    digest: str
+    tool: str
+    sha256: str = ""
+
+
+def name_of(number: int) -> str:
+    """The manifest's place inside a run's folder."""
+    return f"manifests/{number:06d}.json"
+
+
+def numbers(store: Store) -> list[int]:
+    """The numbers of all manifests there are."""
+    names = store.names("manifests/")
+    return [int(name[10:-5]) for name in names if name.endswith(".json") and name[10:-5].isdigit()]
+
+
+def read(store: Store, number: int) -> Manifest:
+    """One manifest. Raises CorruptState, naming the file."""
+    name = name_of(number)
+    data = store.read(name)
+    try:
+        value = json.loads(data)
+        manifest = Manifest(**value | {"shards": tuple((shard, sha256) for shard, sha256 in value["shards"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptState(f"corrupt_state: {name} is not a manifest ({type(error).__name__})") from error
+    if _sealed(manifest).sha256 != manifest.sha256 or _encode(manifest) != data:
+        raise CorruptState(f"corrupt_state: {name} does not match its own sha256")
+    return manifest
+
+
+def latest(store: Store) -> Manifest | None:
+    """The newest manifest, None where there is none."""
+    known = numbers(store)
+    return read(store, max(known)) if known else None
+
+
+def publish(store: Store, plan: Plan, tool: str) -> Manifest:
+    """List every committed shard in a manifest of its own, unless the newest one says the same already.
+
+    Records that an earlier manifest lists are not opened again: they never change. Raises CorruptState.
+    """
+    while True:
+        parent = latest(store)
+        known = dict(parent.shards) if parent else {}
+        fresh = [_record(store, shard) for shard in sorted(commits.committed(store) - known.keys())]
+        if parent is not None and not fresh:
+            return parent
+        manifest = _next(plan, parent, fresh, tool)
+        if store.create(name_of(manifest.number), _encode(manifest)):
+            return manifest
+
+
+def _record(store: Store, shard: str) -> Record:
+    record = commits.read(store, shard)
+    if record is None:
+        raise CorruptState(f"corrupt_state: {commits.name_of(shard)} was listed but is not there")
+    return record
+
+
+def _next(plan: Plan, parent: Manifest | None, fresh: list[Record], tool: str) -> Manifest:
+    listed = dict(parent.shards if parent else ()) | {record.shard: record.sha256 for record in fresh}
+    shards = tuple(sorted(listed.items()))
+    before = [parent.totals] if parent else []
+    return _sealed(
+        Manifest(
+            plan=plan.run_id,
+            number=parent.number + 1 if parent else 1,
+            parent=parent.sha256 if parent else None,
+            complete={shard for shard, _ in shards} == {each.shard for each in plan.inputs},
+            shards=shards,
+            totals=totals([*before, *(totals_of(record) for record in fresh)]),
+            merkle_root=merkle_root(shards),
+            digest=add_digests([*([parent.digest] if parent else []), *(record.digest for record in fresh)]),
+            tool=tool,
+        )
+    )
+
+
+def totals_of(record: Record) -> dict[str, Any]:
+    """What one record adds to a manifest's totals."""
+    sizes = {name.rpartition(".")[2]: size for name, size in ((file.name, file.bytes) for file in record.files)}
+    shard_reasons = {record.reason: 1} if record.reason else {}
+    return {
+        "counts": dict(record.counts),
+        "reasons": dict(record.reasons),
+        "shard_reasons": shard_reasons,
+        "bytes": sizes | {"input": record.input["bytes_read"]},
+    }
+
+
+def totals(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sum of several totals."""
+    summed: dict[str, Counter[str]] = {name: Counter() for name in ("counts", "reasons", "shard_reasons", "bytes")}
+    for part in parts:
+        for name, counter in summed.items():
+            counter.update(part[name])
+    return {name: dict(sorted(counter.items())) for name, counter in summed.items()}
+
+
+def merkle_root(shards: tuple[tuple[str, str], ...]) -> str:
+    """The root of a binary hash tree over the listed pairs, so that one shard can be proved without all the others."""
+    level = [hashlib.sha256(b"\0" + canonical([shard, sha256])).digest() for shard, sha256 in shards]
+    while len(level) > 1:
+        pairs = [level[at : at + 2] for at in range(0, len(level), 2)]
+        level = [hashlib.sha256(b"\1" + b"".join(pair)).digest() if len(pair) == 2 else pair[0] for pair in pairs]
+    return level[0].hex() if level else hashlib.sha256(b"").hexdigest()
+
+
+def _sealed(manifest: Manifest) -> Manifest:
+    body = to_json(manifest)
+    del body["sha256"]
+    return replace(manifest, sha256=digest(body))
+
+
+def _encode(manifest: Manifest) -> bytes:
+    return canonical(to_json(manifest)) + b"\n"

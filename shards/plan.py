@@ -1,0 +1,89 @@
+"""The plan: what a run makes, of which inputs, with which code; its hash is the run id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from captioner.errors import CorruptState, PlanMismatch, Refused
+from captioner.recipe import Recipe, canonical, differences, digest, to_json
+from captioner.types import ShardInput
+from shards.store import Store
+
+NAME = "plan.json"
+SHOWN_DIFFERENCES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run's plan. recipe: as JSON; inputs: every shard, sorted; versions: of the code that decides outcomes."""
+
+    recipe: Mapping[str, Any]
+    inputs: tuple[ShardInput, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def run_id(self) -> str:
+        """sha256 of the plan's canonical JSON, which is also what plan.json holds, byte for byte."""
+        return digest(to_json(self))
+
+
+def plan_for(recipe: Recipe, inputs: list[ShardInput], versions: Mapping[str, str]) -> Plan:
+    """The plan of a recipe over its inputs. Raises Refused when two inputs share a shard's name."""
+    ordered = tuple(sorted(inputs, key=lambda each: each.shard))
+    if len({each.shard for each in ordered}) != len(ordered):
+        raise Refused("two inputs share one shard name; shard names must be unique in a run")
+    return Plan(recipe=to_json(recipe), inputs=ordered, versions=dict(versions))
+
+
+def read(store: Store) -> Plan | None:
+    """The plan of a run's folder, None where there is none yet. Raises CorruptState."""
+    try:
+        data = store.read(NAME)
+    except FileNotFoundError:
+        return None
+    try:
+        value = json.loads(data)
+        inputs = tuple(_input(each) for each in value["inputs"])
+        plan = Plan(recipe=value["recipe"], inputs=inputs, versions=value["versions"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptState(f"corrupt_state: {NAME} is not a plan ({type(error).__name__})") from error
+    if canonical(to_json(plan)) != data:
+        raise CorruptState(f"corrupt_state: {NAME} is not as it was written")
+    return plan
+
+
+def _input(value: Mapping[str, Any]) -> ShardInput:
+    members = tuple((url, size, etag) for url, size, etag in value["members"])
+    return ShardInput(**{**value, "members": members})
+
+
+def enter(store: Store, plan: Plan) -> bool:
+    """Make this the folder's plan; True when it is already. Raises PlanMismatch when another one is there."""
+    there = read(store)
+    if there is None and store.create(NAME, canonical(to_json(plan))):
+        return False
+    there = there or read(store)
+    assert there is not None
+    if there.run_id != plan.run_id:
+        raise PlanMismatch(_rows(there, plan))
+    return True
+
+
+def _rows(there: Plan, asked: Plan) -> list[tuple[str, object, object]]:
+    rows = differences(_by_shard(there), _by_shard(asked))
+    if len(rows) > SHOWN_DIFFERENCES:
+        rest = len(rows) - SHOWN_DIFFERENCES
+        rows = [*rows[:SHOWN_DIFFERENCES], (f"and {rest} fields more", "...", "...")]
+    return rows
+
+
+def _by_shard(plan: Plan) -> dict[str, Any]:
+    value: dict[str, Any] = to_json(plan)
+    return value | {
+        "inputs": {each["shard"]: each for each in value["inputs"]},
+        "recipe": value["recipe"]
+        | {name: {part["name"]: part for part in value["recipe"][name]} for name in ("screens", "filters")},
+    }

@@ -1,0 +1,53 @@
+"""Where a run's folder stands, read from its plan, records and manifests alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from captioner.errors import Refused
+from shards import commits, manifest
+from shards import plan as plans
+from shards.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A run's folder at one moment. open_shards: begun and not committed, as their journals tell."""
+
+    run_id: str
+    source: str
+    engine: str
+    model: str
+    shards: int
+    committed: int
+    open_shards: tuple[str, ...]
+    manifest: int | None
+    complete: bool
+    totals: dict[str, Any]
+
+
+def status(store: Store) -> Status:
+    """The status of a run's folder. Raises Refused where there is no run, CorruptState."""
+    plan = plans.read(store)
+    if plan is None:
+        raise Refused(f"no run at {store.url}: there is no {plans.NAME}")
+    newest = manifest.latest(store)
+    listed = {shard for shard, _ in newest.shards} if newest else set()
+    done = commits.committed(store)
+    fresh = [record for shard in sorted(done - listed) if (record := commits.read(store, shard))]
+    parts = [*([newest.totals] if newest else []), *(manifest.totals_of(record) for record in fresh)]
+    attempt_hex = 32
+    journals = {name.split("/")[1][: -attempt_hex - 1] for name in store.names("journal/")}
+    return Status(
+        run_id=plan.run_id,
+        source=plan.recipe["source"]["name"],
+        engine=plan.recipe["engine"]["name"],
+        model=plan.recipe["model"],
+        shards=len(plan.inputs),
+        committed=len(done),
+        open_shards=tuple(sorted(journals - done)),
+        manifest=newest.number if newest else None,
+        complete=len(done) == len(plan.inputs),
+        totals=manifest.totals(parts),
+    )
