@@ -205,13 +205,17 @@ class Measures(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardInput:
-    """One input shard as the plan pins it. take: read only so many samples (a trial), None for all of them."""
+    """One input shard as the plan pins it. take: read only so many samples (a trial), None for all of them.
+
+    members: (url, size, etag) of each object, where a shard is many small ones and not one tar.
+    """
 
     shard: str
     url: str
     size: int
     etag: str
     take: int | None = None
+    members: tuple[tuple[str, int, str], ...] = ()
 
 
 class Reading(Protocol):

@@ -1,0 +1,144 @@
+"""Plain pictures in folders, captioned as shards of 1,000: `a.txt` and `a.json` beside `a.jpg` are its sidecars."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+from urllib.parse import unquote
+
+from captioner.errors import Refused, SourceError
+from captioner.types import Broken, Sample, ShardInput
+from shards.blob import Listed, OpenBlob
+from shards.samples import MEDIA, USED, MetaOf, meta_and_flags
+from shards.sidecars import MAX_SIDECAR_BYTES
+from shards.sources import img2dataset
+from shards.tar import MAX_MEMBER_BYTES, Account
+from shards.tar_header import clean_name, shown_name
+
+META = img2dataset.Mapped(text=img2dataset.TEXT, numbers=img2dataset.NUMBERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """Every picture under the input, by its extension. pictures_per_shard: how many one commit record covers."""
+
+    version: ClassVar[int] = 1
+    max_member_bytes: int = MAX_MEMBER_BYTES
+    pictures_per_shard: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.pictures_per_shard < 1:
+            raise ValueError(f"pictures_per_shard is {self.pictures_per_shard}; at least 1")
+
+    def plan(self, listing: Sequence[Listed]) -> list[ShardInput]:
+        """The pictures, sorted by URL, in shards `pictures-00000` and on. Raises Refused when there is none."""
+        found = {one.url: one for one in listing}
+        pictures = sorted(url for url in found if _extension(url) in MEDIA)
+        if not pictures:
+            seen = f"{len(listing)} objects, such as {listing[0].url}" if listing else "nothing at all"
+            raise Refused(f"no picture under the input, but {seen}; tars want --source datacomp or laion")
+        root = _root(pictures)
+        count = self.pictures_per_shard
+        parts = [pictures[start : start + count] for start in range(0, len(pictures), count)]
+        return [_shard(f"pictures-{number:05d}", root, part, found) for number, part in enumerate(parts)]
+
+    def read(self, shard: ShardInput, open_blob: OpenBlob) -> FolderReading:
+        """One shard's pictures. Its objects are opened one by one while it is iterated."""
+        return FolderReading(shard=shard, open_blob=open_blob, meta_of=META, max_member_bytes=self.max_member_bytes)
+
+
+def _extension(url: str) -> str:
+    return posixpath.splitext(url)[1][1:].lower()
+
+
+def _root(urls: list[str]) -> str:
+    """The deepest folder that holds all of them, with its closing slash."""
+    return posixpath.commonprefix([posixpath.dirname(url) + "/" for url in urls]).rpartition("/")[0] + "/"
+
+
+def _shard(name: str, root: str, pictures: list[str], found: dict[str, Listed]) -> ShardInput:
+    stems = [posixpath.splitext(url)[0] for url in pictures]
+    beside = {f"{stem}.{ext}" for stem in stems for ext in USED}
+    members = [found[url] for url in sorted(beside.intersection(found).union(pictures))]
+    pinned = tuple((one.url, one.size, one.etag) for one in members)
+    etag = hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
+    return ShardInput(shard=name, url=root, size=sum(one.size for one in members), etag=etag, members=pinned)
+
+
+@dataclass(slots=True, kw_only=True)
+class FolderReading:
+    """One pass over a folder's shard: iterate it once, then read `account` and `flags`."""
+
+    shard: ShardInput
+    open_blob: OpenBlob
+    meta_of: MetaOf
+    max_member_bytes: int
+    _read: dict[str, int] = field(default_factory=dict)  # URL -> bytes, each object counted once
+    _keys: set[str] = field(default_factory=set)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """A folder has no damage of its own: an object is there as planned, or reading it raises SourceError."""
+        return ()
+
+    @property
+    def account(self) -> Account:
+        """Bytes of the objects read; pictures over the limit, and all after an early stop, count as unread."""
+        data = sum(self._read.values())
+        return Account(size=self.shard.size, data_bytes=data, unread_bytes=self.shard.size - data)
+
+    def __iter__(self) -> Iterator[Sample | Broken]:
+        members = {url: (size, etag) for url, size, etag in self.shard.members}
+        pictures = [url for url in members if _extension(url) in MEDIA]
+        for url in pictures[: self.shard.take]:
+            yield self._picture(url, members)
+
+    def _picture(self, url: str, members: dict[str, tuple[int, str]]) -> Sample | Broken:
+        name = unquote(url[len(self.shard.url) :]) if url.startswith("file://") else url[len(self.shard.url) :]
+        size, etag = members[url]
+        raw = name.encode("utf-8", "surrogateescape")
+        if clean_name(raw) is None:
+            return self._broken(shown_name(raw), "bad_member_name", "an unclean path, too long, or not UTF-8")
+        key = self._key(name)
+        if size > self.max_member_bytes:
+            return self._broken(key, "member_too_large", f"{size} bytes, at most {self.max_member_bytes} are held")
+        stem = posixpath.splitext(url)[0]
+        beside = {ext: f"{stem}.{ext}" for ext in USED if f"{stem}.{ext}" in members}
+        sidecars = {ext: self._sidecar(url, *members[url]) for ext, url in beside.items()}
+        meta, flags = meta_and_flags(sidecars, self.meta_of)
+        return Sample(
+            key=key,
+            kind=MEDIA[_extension(url)],
+            media=self._bytes(url, size, etag),
+            meta=meta,
+            source_shard=self.shard.shard,
+            flags=flags,
+        )
+
+    def _sidecar(self, url: str, size: int, etag: str) -> bytes | None:
+        return self._bytes(url, size, etag) if size <= MAX_SIDECAR_BYTES else None
+
+    def _key(self, name: str) -> str:
+        """The path without its extension and without dots; a hash of the whole name where another has that already."""
+        key = posixpath.splitext(name)[0].replace(".", "_")
+        while key in self._keys:
+            key = f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        self._keys.add(key)
+        return key
+
+    def _bytes(self, url: str, size: int, etag: str) -> bytes:
+        blob = self.open_blob(url, etag)
+        if (blob.size, blob.etag) != (size, etag):
+            raise SourceError("source_changed", f"{url}: planned {size} bytes {etag}, now {blob.size} {blob.etag}")
+        data = b"".join(blob.chunks())
+        if len(data) != size:
+            raise SourceError("source_corrupt", f"{url}: {len(data)} bytes came of {size}")
+        self._read[url] = size
+        return data
+
+    def _broken(self, key: str, reason: str, detail: str) -> Broken:
+        return Broken(key=key, source_shard=self.shard.shard, reason=reason, detail=detail)
