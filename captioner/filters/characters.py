@@ -18,7 +18,8 @@ _BAD = (
 )
 # The joiners U+200C and U+200D are spelling in Arabic, Indic and Khmer letters, and glue in emoji; elsewhere hidden.
 _JOINED = "\u0590-\u109f\u1780-\u18af\u2190-\u2bff\ufe0f\ufb1d-\ufdcf\ufe70-\ufefc\U0001f000-\U0001faff"
-_BAD_CHARACTER = re.compile(f"[{_BAD}]|(?<![{_JOINED}])[\u200c\u200d]")
+_BAD_CHARACTER = re.compile(f"[{_BAD}]")
+_BAD_JOINER = re.compile(f"[\u200c\u200d](?<![{_JOINED}].)")
 _REPLACEMENT = "\ufffd"
 
 
@@ -48,4 +49,5 @@ class Characters:
 @lru_cache(maxsize=8)
 def _counts(text: str) -> tuple[int, int]:
     """(characters that should not be there, replacement characters)."""
-    return len(_BAD_CHARACTER.findall(text)), text.count(_REPLACEMENT)
+    bad = len(_BAD_CHARACTER.findall(text)) + len(_BAD_JOINER.findall(text))
+    return bad, text.count(_REPLACEMENT)

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from captioner.filters.text import outside_quotes
+from captioner.filters.text import judged, outside_quotes
 from captioner.types import Caption, Sample
 
 # EVEv2's trainer replaces `<image>`, splits at ` ASSISTANT:`, pads with `<|endoftext|>`: quoted or not, they break
 # a sample. The other tokens are what tokenizers of Llama, Mistral, GLM, InternLM, Gemma and DeepSeek reserve.
+# Every alternative begins with its own character, so that the search skips to the next one of them.
 _TOKENS = re.compile(
-    r"""<[|｜]\S | [|｜]> | <</?SYS>> | \[/?INST\] | <0x[0-9A-F]{2}>
-      | </?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
+    r"""<(?:[|｜]\S | <SYS> | </SYS> | 0x[0-9A-F]{2}>
+      | /?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
           |bbox|loc|seg|region|grounding|phrase|object|point|im_start|im_end|im_patch|start_of_turn|end_of_turn
           |start_of_image|end_of_image|image_soft_token|fake_token_around_image|end_of_utterance|row|col|sep|cls
-          |FRAME|LINE)(?:_?\d+)*/?>
-      | </?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>
-      | \[(?:IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d+|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS|AVAILABLE_TOOLS
-          |PREFIX|MIDDLE|SUFFIX|BOX|/BOX|SYSTEM_PROMPT)\]
-      | (?<!\w)ASSISTANT:""",
+          |FRAME|LINE)(?:_?\d{1,6})?/?>
+      | /?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>)
+    | \[(?:/?INST|IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d{1,6}|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS
+          |AVAILABLE_TOOLS|PREFIX|MIDDLE|SUFFIX|/?BOX|SYSTEM_PROMPT)\]
+    | \|> | ｜> | ASSISTANT:""",
     re.VERBOSE,
 )
 # A tag has a name right behind its `<`: `<3`, `a < b` and `<-` have none.
@@ -60,7 +61,7 @@ class Markup:
 @lru_cache(maxsize=8)
 def _found(text: str) -> tuple[bool, bool]:
     """(a special token, other markup). Each search runs only where the mark it needs is there at all."""
-    own = outside_quotes(text)
+    own = outside_quotes(judged(text))
     searches = (("<&", _TAGS), (":", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
     other = any(any(mark in own for mark in marks) and pattern.search(own) for marks, pattern in searches)
     return _TOKENS.search(text) is not None, other or "```" in text or _ANSWER_AS_JSON.match(text) is not None

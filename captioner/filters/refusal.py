@@ -13,68 +13,64 @@ from captioner.types import Caption, Sample
 
 _LOOKING = (
     "help|assist|provide|describe|see|view|access|identify|process|fulfill|comply|analy[sz]e|generate|create|caption"
-    "|recognize|open|load|interpret|display|discuss|engage|answer|complete|continue|create|directly|actually"
+    "|recognize|open|load|interpret|display|discuss|engage|answer|complete|continue|directly|actually"
 )
-_PICTURE = "image|picture|photo|photograph|video|file|attachment|content|request|url|link"
+_PICTURE = "(?:image|picture|photo|photograph|video|file|attachment|content|request|url|link)"
 _CANNOT = (
-    r"(?:can'?t|cannot|can not|could ?n'?o?t|won'?t|will not|am (?:currently )?(?:unable|not able) to|'m (?:currently )?"
-    r"(?:unable|not able) to|do(?: not|n't) have (?:the (?:ability|capability) to|access to))"
+    r"(?:can'?t|cannot|can not|could ?n[o']?t|won'?t|will not"
+    r"|(?:am |'m )(?:currently )?(?:unable|not able) to"
+    r"|do(?: not|n't) have (?:the (?:ability|capability) to|access to))"
 )
+_SO = "(?:(?:really|so|very|truly) )?"
+_BEGINS = r"(?:^|[.!?\n] ?)"
 
 # Each pattern with words of which one must be there: a plain search for them is ten times as fast.
 _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (
-        ("sorry", "afraid"),
-        rf"\bi(?:'m| am) (?:(?:really|so|very|truly) )?(?:sorry|afraid)[, ]+(?:but )?(?:that )?i ?{_CANNOT}",
-    ),
-    (("sorry",), rf"(?:^|[.!?\n] ?)sorry[,.]? (?:but )?(?:i|we) ?{_CANNOT}"),
-    (("sorry",), r"\bi(?:'m| am) (?:(?:really|so|very|truly) )?sorry[,.]? (?:but|for the|about the|i)\b"),
+    (("sorry", "afraid"), rf"\bi(?:'m| am) {_SO}(?:sorry|afraid)[, ]+(?:but )?(?:that )?i ?{_CANNOT}"),
+    (("sorry",), rf"{_BEGINS}sorry[,.]? (?:but )?i ?{_CANNOT}"),
+    (("sorry",), rf"\bi(?:'m| am) {_SO}sorry[,.]? (?:but|for the|about the|i)\b"),
     (("i ", "i'm"), rf"\bi ?{_CANNOT} (?:\w+ ){{0,2}}?(?:{_LOOKING})\b"),
     (("i ", "i'm"), r"\bi ?(?:'m|am) (?:just |only )?(?:an? )?(?:text[- ]based|language model|ai\b|large language)"),
-    (("as an", "as a "), r"\bas an? (?:\w+ ){0,2}?(?:ai|artificial intelligence|llm|language model|text-based)\b"),
+    (("as a",), r"\bas an? (?:\w+ ){0,2}?(?:ai|artificial intelligence|llm|language model|text-based)\b"),
     (
         ("unable", "not able"),
-        rf"(?:^|[.!?\n] ?)(?:currently )?(?:unable|not able) to (?:\w+ ){{1,3}}?(?:the|this|your|any|an) (?:{_PICTURE})\b",
+        rf"{_BEGINS}(?:currently )?(?:unable|not able) to (?:\w+ ){{1,3}}?(?:the|this|your|any|an) {_PICTURE}\b",
     ),
     (
         ("no ",),
-        rf"\bno (?:{_PICTURE}) (?:(?:was|is|has been|seems to be) )?(?:provided|attached|uploaded|available|given|found|included)\b",
+        rf"\bno {_PICTURE} (?:(?:was|is|has been|seems to be) )?"
+        r"(?:provided|attached|uploaded|available|given|found|included)\b",
     ),
     (
         ("please",),
-        rf"\bplease (?:provide|upload|share|attach|send|resend|re-upload) (?:me )?(?:with )?(?:the|an?|your|another|a valid) (?:\w+ ){{0,2}}?(?:{_PICTURE})\b",
+        r"\bplease (?:provide|upload|share|attach|send|resend|re-upload) (?:me )?(?:with )?"
+        rf"(?:the|an?|your|another|a valid) (?:\w+ ){{0,2}}?{_PICTURE}\b",
     ),
     (
-        ("image", "picture", "photo"),
-        rf"\b(?:{_PICTURE}) (?:could not|cannot|can't|couldn't|did not|didn't|failed to|does not|doesn't) (?:be )?(?:load|loaded|displayed|opened|processed|accessed|retrieved|viewed)\b",
+        ("image", "picture", "photo", "video"),
+        rf"\b{_PICTURE} (?:could not|cannot|can't|couldn't|did not|didn't|failed to|does not|doesn't) (?:be )?"
+        r"(?:load|loaded|displayed|opened|processed|accessed|retrieved|viewed)\b",
     ),
-    (("see",), rf"\bi (?:do not|don't|didn't|did not|can't|cannot) (?:\w+ )?see (?:an?|any|the) (?:{_PICTURE})\b"),
+    (("see",), rf"\bi (?:do not|don't|didn't|did not|can't|cannot) (?:\w+ )?see (?:an?|any|the) {_PICTURE}\b"),
     (
         ("policy", "policies", "guidelines"),
-        r"\b(?:violates?|against|breach(?:es)?|per|due to) (?:my|our|the|content|safety|openai) (?:\w+ ){0,2}?(?:policy|policies|guidelines)\b",
+        r"\b(?:violates?|against|breach(?:es)?|per|due to) (?:my|our|the|content|safety|openai) "
+        r"(?:\w+ ){0,2}?(?:policy|policies|guidelines)\b",
     ),
-    (
-        ("decline", "rather not", "apologi"),
-        r"\bi (?:must|have to|will have to) decline\b|\bi(?:'d| would) (?:rather|prefer) not to\b|\bi apologi[sz]e,? (?:but|for)\b|\bmy apologies, (?:but|i)\b",
-    ),
+    (("decline",), r"\bi (?:must|have to|will have to) decline\b"),
+    (("rather not", "prefer not"), r"\bi(?:'d| would) (?:rather|prefer) not\b"),
+    (("apologi",), r"\bi apologi[sz]e,? (?:but|for)\b|\bmy apologies, (?:but|i)\b"),
     (("comfortable",), r"\bi(?:'m| am) not comfortable\b"),
-    (
-        ("无法", "不能", "無法"),
-        r"(?:抱歉|对不起|對不起|很遗憾)[，,。]?\s?(?:但)?(?:我|作为|作為)|我(?:无法|無法|不能)(?:直接)?(?:查看|看到|描述|提供|识别|識別|访问|协助|帮助|处理|满足)",
-    ),
-    (
-        ("作为一", "作為一", "作为ai", "作为 ai"),
-        r"作[为為](?:一(?:个|個|名|款))?\s?(?:ai|人工智能|人工智慧|大?语言模型)",
-    ),
-    (
-        ("申し訳", "できません"),
-        r"申し訳(?:ありません|ございません)が|(?:お手伝い|お答え|説明|対応)(?:は|することは)?できません",
-    ),
+    (("抱歉", "对不起", "對不起", "遗憾"), r"(?:抱歉|对不起|對不起|很遗憾)[，,。]?\s?(?:但)?(?:我|作为|作為)"),
+    (("我无法", "我無法", "我不能"), r"我(?:无法|無法|不能)(?:直接)?(?:查看|看到|描述|提供|识别|識別|访问|协助|处理)"),
+    (("作为", "作為"), r"作[为為](?:一(?:个|個|名|款))?\s?(?:ai|人工智能|人工智慧|大?语言模型)"),
+    (("申し訳",), r"申し訳(?:ありません|ございません)が"),
+    (("できません",), r"(?:お手伝い|お答え|説明|対応)(?:は|することは)?できません"),
     (("죄송", "도와드릴"), r"죄송(?:합니다|하지만)|도와드릴 수 없"),
     (("lo siento", "lamento"), r"\b(?:lo siento|lamento)[,.]? (?:pero |mucho, )?(?:no puedo|como)\b"),
-    (("désolé",), r"désolée?,? (?:mais )?(?:je ne peux|je ne suis)"),
+    (("désolé",), r"désolée?,? (?:mais )?je ne (?:peux|suis)"),
     (("leid",), r"\btut mir (?:sehr )?leid,? (?:aber )?(?:ich (?:kann|darf)|dabei)"),
-    (("desculp", "lamento", "sinto muito"), r"\b(?:desculpe|lamento|sinto muito),? (?:mas )?(?:eu )?não posso"),
+    (("desculpe", "lamento", "sinto muito"), r"\b(?:desculpe|lamento|sinto muito),? (?:mas )?(?:eu )?não posso"),
     (("не могу",), r"(?:извините|к сожалению|простите),? (?:но )?я не могу"),
     (("mi dispiace",), r"\bmi dispiace,? (?:ma )?non posso"),
 )

@@ -23,6 +23,15 @@ _Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """A text's tokens as integers: exact, then with all numbers alike; letters: which of them have a letter."""
+
+    exact: _Ids
+    ids: _Ids
+    letters: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
     """A stretch that repeats itself exactly, numbers aside. counting: nothing but numbers and marks goes round."""
 
@@ -41,7 +50,7 @@ class Repeats:
     """What a text repeats. Shares are 0 to 1 and leave short quotes out: a sign may repeat itself.
 
     loop: the longest one anywhere. own_loop: the longest one outside quotes, own_tokens: tokens there.
-    sentences: share of bytes in sentences said before. ngrams: share of 6-grams seen before.
+    sentences: share of bytes in sentences said before. ngrams: share of 6-grams with a letter seen before.
     top_ngram: share of tokens in the most frequent 6-gram. compression: bytes over zlib's bytes.
     """
 
@@ -59,52 +68,57 @@ def repeats(text: str) -> Repeats:
     """Everything that the repetition filter knows of a caption's text."""
     whole = judged(text)
     own = outside_quotes(whole)
-    own_ids = _numbers_alike(tokens(own))
-    counts = _ngram_counts(own_ids)
-    own_loop = longest_loop(tokens(own), own_ids)
-    positions = max(1, int(counts.sum()))
+    numbered = number_tokens(tokens(own))
+    counts = _ngram_counts(numbered.ids, numbered.letters)
+    own_loop = longest_loop(numbered)
     return Repeats(
-        loop=own_loop if own is whole else longest_loop(tokens(whole), _numbers_alike(tokens(whole))),
+        loop=own_loop if own is whole else longest_loop(number_tokens(tokens(whole))),
         own_loop=own_loop,
-        own_tokens=len(own_ids),
+        own_tokens=len(numbered.ids),
         sentences=_repeated_sentences(own),
-        ngrams=1 - len(counts) / positions if len(counts) else 0.0,
-        top_ngram=_top_share(counts, len(own_ids)),
+        ngrams=1 - len(counts) / int(counts.sum()) if len(counts) else 0.0,
+        top_ngram=_top_share(counts, len(numbered.ids)),
         compression=_compression(whole),
     )
 
 
-def longest_loop(words: tuple[str, ...], ids: _Ids) -> Loop:
+def number_tokens(words: tuple[str, ...]) -> Numbered:
+    """One integer a distinct token; every number is 0 in ids, so that a counter does not hide a loop."""
+    known: dict[str, int] = {}
+    exact = np.fromiter((known.setdefault(word, len(known) + 1) for word in words), np.int64, len(words))
+    masked = np.array([0, *(0 if word[0].isdigit() else n for word, n in known.items())], np.int64)
+    letters = np.array([False, *map(has_letter, known)], np.bool_)
+    return Numbered(exact=exact, ids=masked[exact], letters=letters[exact])
+
+
+def longest_loop(numbered: Numbered) -> Loop:
     """The longest stretch of three or more copies of up to 128 tokens; Loop() where there is none."""
-    best = Loop()
+    best, ids = Loop(), numbered.ids
     # The shortest loop of interest repeats twelve tokens, so seven 6-grams at least were seen before.
     if len(ids) - NGRAM + 1 - len(_ngram_counts(ids)) < 7:
         return best
     for period in range(1, min(LONGEST_PERIOD, len(ids) // FEWEST_COPIES) + 1):
         start, length = _longest_run(ids[period:] == ids[:-period])
         if length + period > best.tokens and length >= period * (FEWEST_COPIES - 1):
-            pattern = words[start : start + 2 * period]
-            same = pattern[:period] == pattern[period:]
-            counting = not same and not any(map(has_letter, pattern))
+            first = numbered.exact[start : start + length]
+            # Of "1, 2, 3" every other token comes again; of "2, 2, 2" all do.
+            again = np.mean(first == numbered.exact[start + period : start + period + length])
+            counting = bool(again < 0.8) and not numbered.letters[start : start + period].any()
             best = Loop(tokens=length + period, period=period, counting=counting)
     return best
 
 
-def _numbers_alike(words: tuple[str, ...]) -> _Ids:
-    """One integer a distinct token, 0 for every number: a counter does not hide a loop."""
-    known: dict[str, int] = {}
-    ids = np.fromiter((known.setdefault(word, len(known) + 1) for word in words), np.int64, len(words))
-    zero_for = np.array([0, *(0 if word[0].isdigit() else n for word, n in known.items())], np.int64)
-    return zero_for[ids]
-
-
-def _ngram_counts(ids: _Ids) -> _Ids:
-    """How often each distinct 6-gram stands there, by a 64-bit polynomial hash."""
+def _ngram_counts(ids: _Ids, letters: NDArray[np.bool_] | None = None) -> _Ids:
+    """How often each distinct 6-gram stands there, by a 64-bit polynomial hash; with letters, only of lettered ones."""
     if len(ids) < NGRAM:
         return np.zeros(0, np.int64)
-    hashes = np.zeros(len(ids) - NGRAM + 1, np.uint64)
+    places = len(ids) - NGRAM + 1
+    hashes = np.zeros(places, np.uint64)
     for offset in range(NGRAM):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + ids[offset : offset + len(hashes)].astype(np.uint64)
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + ids[offset : offset + places].astype(np.uint64)
+    if letters is not None:
+        sums = np.concatenate(([0], np.cumsum(letters)))
+        hashes = hashes[sums[NGRAM:] > sums[:-NGRAM]]
     return np.unique(hashes, return_counts=True)[1]
 
 

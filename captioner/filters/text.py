@@ -81,9 +81,10 @@ def _quoted(opening: str, closing: str) -> str:
     return f"{opening}[^{opening}{closing}\\n]{{1,{LONGEST_QUOTE}}}{closing}"
 
 
+# Every alternative begins with its own mark, so that the search skips to the next one of them.
 _QUOTED = re.compile(
     "|".join(_quoted(*pair) for pair in ('""', "“”", "„“", "«»", "「」", "『』", "《》", "‹›"))
-    + rf"|(?<!\w)'[^'\n]{{1,{LONGEST_QUOTE}}}'(?!\w)|(?<!\w)‘[^‘\n]{{1,{LONGEST_QUOTE}}}?’(?!\w)"
+    + rf"|'(?<!\w')[^'\n]{{1,{LONGEST_QUOTE}}}'(?!\w)|‘(?<!\w‘)[^‘\n]{{1,{LONGEST_QUOTE}}}?’(?!\w)"
 )
 _MARKS_OF_QUOTES = frozenset("\"“”„«»「」『』《》‹›'‘’")
 
