@@ -36,7 +36,6 @@ class Limits:
 
     decode_seconds: float = 10.0
     decode_memory_mib: int = 1024
-    max_member_bytes: int = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

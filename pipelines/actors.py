@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -53,7 +54,7 @@ class Report:
     """What one worker has open: counts for the display. busy_seconds: slot-seconds spent in the engine."""
 
     outcomes: dict[str, int]
-    bytes_read: int
+    bytes_judged: int
     slots: int
     busy_seconds: float
     asked: int
@@ -98,7 +99,7 @@ class Worker:
                 outcomes[name] = outcomes.get(name, 0) + count
         return Report(
             outcomes=outcomes,
-            bytes_read=sum(progress.bytes_read for progress in opened),
+            bytes_judged=sum(progress.bytes_judged for progress in opened),
             slots=self._slots.slots if self._slots else 0,
             busy_seconds=self._slots.busy_seconds if self._slots else 0.0,
             asked=self._slots.asked if self._slots else 0,
@@ -145,7 +146,9 @@ class Worker:
 
 def start_workers(count: int, job: Job) -> list[Any]:
     """Worker actors, restarted by Ray whenever they die, each on a CPU of its own."""
-    kind = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0, max_concurrency=job.pace.open_shards + 8)(Worker)
+    kind = ray.remote(Worker).options(
+        num_cpus=1, max_restarts=-1, max_task_retries=0, max_concurrency=job.pace.open_shards + 8
+    )
     return [kind.remote(job) for _ in range(count)]
 
 
@@ -165,7 +168,7 @@ def ray_cluster(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **options)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise OutOfService(f"no Ray cluster at {address!r}: {error}") from error
     try:

@@ -36,7 +36,7 @@ class Progress:
     """What one open shard has come to so far; for display only."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
-    bytes_read: int = 0
+    bytes_judged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +109,12 @@ class _Judging:
 
     async def run(self) -> dict[str, Any]:
         """Judge every sample; the input as the record shall state it."""
-        reading = self.line.source.read(self.shard, open_blob)
         try:
+            reading = await asyncio.to_thread(self.line.source.read, self.shard, open_blob)
             async with asyncio.TaskGroup() as group:
                 async for item in _read_ahead(reading):
                     await self._take(item, group)
-        except BaseExceptionGroup as errors:
+        except (SourceError, BaseExceptionGroup) as errors:
             error = _first_cause(errors)
             if not isinstance(error, SourceError):
                 raise error from None
@@ -127,11 +127,9 @@ class _Judging:
         return _input(self.shard, reading.account, "")
 
     async def _take(self, item: Sample | Broken, group: asyncio.TaskGroup) -> None:
-        progress = self.line.open[self.shard.shard]
         if isinstance(item, Broken):
             self._add(Entry(row=broken_row(item)))
             return
-        progress.bytes_read += len(item.media)
         entry = self.known.get(_identity(item)) if self.known else None
         if entry is not None:
             self.from_journal += 1
@@ -154,7 +152,9 @@ class _Judging:
 
     def _add(self, entry: Entry, sample: Sample | None = None) -> None:
         self.files.add(entry, sample)
-        self.line.open[self.shard.shard].outcomes[entry.row.outcome] += 1
+        progress = self.line.open[self.shard.shard]
+        progress.outcomes[entry.row.outcome] += 1
+        progress.bytes_judged += len(sample.media) if sample else 0
 
     async def _note(self, entry: Entry) -> None:
         late = time.monotonic() - self.written > self.line.pace.journal_seconds
@@ -168,9 +168,9 @@ def _identity(sample: Sample) -> tuple[str, int, str]:
     return sample.key, offset, hashlib.sha256(sample.media).hexdigest()
 
 
-def _first_cause(errors: BaseExceptionGroup[Any]) -> BaseException:
+def _first_cause(errors: BaseException) -> BaseException:
     """One error of a group, however deep; a group says less than its first cause."""
-    found: BaseException = errors
+    found = errors
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from captioner.errors import RecapError
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
+from captioner.recipe import Pace
 from pipelines.options import Dataset, options_class, recipe_from, versions
 from shards.plan import Plan
 from shards.status import Status, status
@@ -89,7 +90,7 @@ class ReportCommand:
 
 def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
-    commands = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
+    commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
     description = "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py."
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=arguments)
     console = Console()
@@ -110,17 +111,18 @@ def _run(dataset: Dataset, options: Any) -> int:
 
     console = Console(stderr=True)
     recipe = recipe_from(dataset, options)
-    plan = make_plan(recipe, options.input, versions(recipe))
+    plan = make_plan(recipe, options.where.input, versions(recipe))
     _announce(console, plan, options)
+    pace, address = Pace(**dataclasses.asdict(options.pace)), options.where.address or default_address()
     with progress(console) as show:
-        finished = recaption(recipe, plan, options.output, options.pace, options.address or default_address(), show)
-    _show_status(console, status(Store(options.output)))
+        finished = recaption(recipe, plan, options.where.output, pace, address, show)
+    _show_status(console, status(Store(options.where.output)))
     for shard, why in finished.state.failed.items():
         console.print(f"[red]failed[/red] {shard}: {why}", highlight=False)
     if finished.state.stop_reason:
         console.print(f"[red]stopped[/red] {finished.state.stop_reason}", highlight=False)
     elif finished.manifest:
-        console.print(f"done: manifests/{finished.manifest.number:06d}.json in {options.output}", highlight=False)
+        console.print(f"done: manifests/{finished.manifest.number:06d}.json in {options.where.output}", highlight=False)
     return finished.exit_code
 
 
@@ -139,7 +141,7 @@ def _announce(console: Console, plan: Plan, options: Any) -> None:
     size = sum(each.size for each in plan.inputs)
     console.print(
         f"[bold]run {plan.run_id[:12]}[/bold]  {len(plan.inputs)} shards, {size / 1e6:,.1f} MB  "
-        f"→ {options.engine} → {options.output}",
+        f"→ {options.where.engine} → {options.where.output}",
         highlight=False,
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -44,16 +45,15 @@ class Where:
     limit: int | None = None
     """Caption only the first N samples: a trial, with an output folder of its own."""
     address: str | None = None
-    """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, that job's cluster."""
+    """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, its cluster."""
     without: tuple[str, ...] = ()
     """Screens and filters to leave out, by name."""
 
 
 def options_class(dataset: Dataset) -> type:
-    """A dataclass with Where's fields and one nested group of settings for each part, for the command line."""
-    groups: list[Any] = [(f.name, f.type, f) for f in dataclasses.fields(Where)]
-    for name in ENGINES:
-        groups.append(_group(name, build(ENGINES, name, {})))
+    """A dataclass of Where and one group of settings for each part, for the command line."""
+    groups: list[Any] = [("where", Annotated[Where, tyro.conf.arg(name="")])]
+    groups += [_group(name, build(ENGINES, name, {})) for name in ENGINES]
     groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
     for table, parts in ((SCREENS, dataset.screens), (FILTERS, dataset.filters)):
         groups += [_group(each.name, build(table, each.name, each.settings)) for each in parts]
@@ -62,34 +62,50 @@ def options_class(dataset: Dataset) -> type:
     return dataclasses.make_dataclass("Options", groups, frozen=True, kw_only=True, namespace=named)
 
 
-def _group(name: str, default: Any) -> tuple[str, Any, Any]:
-    return name, Annotated[type(default), tyro.conf.arg(name=name)], field(default=default)
+def _group(name: str, part: Any) -> tuple[str, type, Any]:
+    """A field whose type has a part's settings and nothing else of it: an engine also holds what it has open."""
+    hints = get_type_hints(type(part))
+    settings = [f for f in dataclasses.fields(part) if f.init]
+    fields = [(f.name, hints[f.name], field(default=getattr(part, f.name))) for f in settings]
+    words = {"__doc__": inspect.getdoc(type(part))}
+    shown = dataclasses.make_dataclass(type(part).__name__, fields, frozen=True, kw_only=True, namespace=words)
+    return name, shown, field(default=shown())
 
 
 def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     """The whole recipe that a dataset and its command line make. Raises Refused for options that do not fit."""
+    where: Where = options.where
     known = {each.name for each in (*dataset.screens, *dataset.filters)}
-    for name in options.without:
+    for name in where.without:
         if name not in known:
             raise UnknownPart(f"cannot leave out {name!r}; there is {', '.join(sorted(known))}")
-    if options.limit is not None and options.limit < 1:
-        raise Refused(f"--limit {options.limit} would caption nothing; give 1 or more")
-    engine: Any = load(ENGINES, options.engine)
+    if where.limit is not None and where.limit < 1:
+        raise Refused(f"--limit {where.limit} would caption nothing; give 1 or more")
+    engine: Any = load(ENGINES, where.engine)
+    asking = preset(where.engine)
+    filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
         source=_part(SOURCES, dataset.source.name, options.source),
         screens=_chosen(SCREENS, dataset.screens, options),
-        engine=_part(ENGINES, options.engine, getattr(options, options.engine)),
+        engine=_part(ENGINES, where.engine, getattr(options, where.engine)),
         model=engine.MODEL,
         model_revision=engine.REVISION,
-        asking=preset(options.engine),
-        filters=_chosen(FILTERS, dataset.filters, options),
-        limits=options.limits,
-        limit=options.limit,
+        asking=asking,
+        filters=tuple(_told(each, asking.prompt) for each in filters),
+        limits=Limits(**dataclasses.asdict(options.limits)),
+        limit=where.limit,
     )
 
 
+def _told(filter_part: Part, prompt: str) -> Part:
+    """A filter that has a prompt to look for, and was given none, looks for the recipe's own."""
+    if filter_part.settings.get("prompt") != "":
+        return filter_part
+    return replace(filter_part, settings={**filter_part.settings, "prompt": prompt})
+
+
 def _chosen(table: Mapping[str, str], parts: tuple[Part, ...], options: Any) -> tuple[Part, ...]:
-    names = [each.name for each in parts if each.name not in options.without]
+    names = [each.name for each in parts if each.name not in options.where.without]
     return tuple(_part(table, name, getattr(options, name)) for name in names)
 
 

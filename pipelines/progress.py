@@ -50,11 +50,8 @@ class Gauge:
             counts.update(report.outcomes)
         counts["read"] = sum(counts[name] for name in OUTCOMES)
         elapsed = time.monotonic() - state.started
-        sizes = sum(each.size for each in state.plan.inputs) or 1
-        todo = sum(each.size for each in state.waiting)
-        done = state.bytes_done + sum(report.bytes_read for report in reports)
-        ours = max(1, done + todo)
-        share = min(1.0, done / max(ours, sizes if not state.committed_before else ours))
+        done = state.bytes_done + sum(report.bytes_judged for report in reports)
+        share = min(1.0, done / max(1, state.bytes_planned))
         eta = elapsed * (1 - share) / share if share > 0.01 else None
         return Moment(
             shards_done=state.committed_before + state.committed,

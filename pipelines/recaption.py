@@ -45,6 +45,7 @@ class RunState:
     committed_before: int = 0
     committed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    bytes_planned: int = 0
     bytes_done: int = 0
     from_journal: int = 0
     deaths: Counter[str] = field(default_factory=Counter)
@@ -111,6 +112,7 @@ def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str,
     there = commits.committed(store)
     state = RunState(plan=plan, waiting=deque(s for s in plan.inputs if s.shard not in there))
     state.committed_before = len(plan.inputs) - len(state.waiting)
+    state.bytes_planned = sum(shard.size for shard in state.waiting)
     if state.waiting:
         with ray_cluster(address), _asked_to_stop(state):
             _dispatch(state, Job(output=store.url, run_id=plan.run_id, recipe=recipe, pace=pace), show)

@@ -148,20 +148,22 @@ class TarReader:
 
     def __iter__(self) -> Iterator[Member | Damage]:
         stream = self._stream
-        last: Member | Damage | None = None  # given out once a header, zeros or the end are seen behind it
-        while len(block := stream.take(BLOCK)) == BLOCK:
-            zeros = block == ZERO_BLOCK
-            header = None if zeros else parse(block)
-            if header is None and not zeros:
+        last: Member | Damage | None = None  # given out once a header or the end are seen behind it
+        while block := stream.take(BLOCK):
+            if block == ZERO_BLOCK:
+                last = self._zeros() or last
+                continue
+            header = parse(block) if len(block) == BLOCK else None
+            if header is None:
                 yield from self._resync(block, last)
                 last = None
                 continue
             if last is not None:
                 yield last
-            last = self._after_zeros() if header is None else self._item(header)
+            last = self._item(header)
         if last is not None:
             yield last
-        self._end(block)
+        self._end()
 
     def _item(self, header: Header) -> Member | Damage | None:
         """What a sound header announces; None for what is no member of any sample: records and folders."""
@@ -270,7 +272,7 @@ class TarReader:
         if padding != -size % BLOCK:
             self._flags.add("truncated")
 
-    def _after_zeros(self) -> Damage | None:
+    def _zeros(self) -> Damage | None:
         """A zero block: the end of the archive, or of one of several."""
         self._zero_bytes += BLOCK
         self._zero_run += 1
@@ -279,11 +281,12 @@ class TarReader:
         self._records = Records()
         self._flags.add("corrupt")
         at = self._stream.offset - BLOCK
+        self._last_data = (at + BLOCK, 0)
         return Damage(offset=at, end=at, reason="corrupt_header", detail="a long-name record without its member")
 
     def _resync(self, block: bytes, last: Member | Damage | None) -> Iterator[Member | Damage]:
         """No header here: either it is damaged, or bytes are missing before it and the last item swallowed others."""
-        at = self._stream.offset - BLOCK
+        at = self._stream.offset - len(block)
         begin = self._last_data[0] if last is not None and self._reread <= self._size else at
         self._reread += at - begin
         found = self._stream.find_header(begin)
@@ -294,6 +297,9 @@ class TarReader:
             return
         if last is not None:
             yield last
+        if len(block) < BLOCK:
+            self._tail(block)
+            return
         self._records = Records()
         self._skipped_bytes += end - at
         self._zero_run = 0
@@ -306,27 +312,33 @@ class TarReader:
     def _swallowed(self, last: Member | Damage, end: int, at: int) -> Damage:
         """The last item is shorter than it says: a sound header stands at end, within its bytes."""
         begin, size = self._last_data
+        zeros = self._zero_run * BLOCK
         self._data_bytes -= size
-        self._padding_bytes -= at - begin - size
+        self._zero_bytes -= zeros
+        self._padding_bytes -= at - begin - size - zeros
         self._skipped_bytes += end - begin
+        self._zero_run = 0
         self._flags.add("corrupt")
         detail = f"{size} bytes announced, the next header stands after {end - begin}"
         named = {"key": last.key, "ext": last.ext, "name": last.name}
         return Damage(offset=last.offset, end=end, reason="truncated_member", detail=detail, **named)
 
-    def _end(self, tail: bytes) -> None:
-        """The object is over: tail is what is left of it, less than a block."""
-        self._finished = True
+    def _tail(self, tail: bytes) -> None:
+        """Less than a block is left: every whole tar is whole blocks."""
         if tail.strip(b"\0"):
             self._unread_bytes += len(tail)
         else:
             self._zero_bytes += len(tail)
+        if not self._header_bytes:
+            self._detail = self._detail or f"first bytes {tail[:16].hex()}"
+        if "corrupt" not in self._flags:
+            self._flags.add("truncated")
+
+    def _end(self) -> None:
+        self._finished = True
         if not self._size:
             self._flags.add("empty_shard")
         elif not self._header_bytes and (self._skipped_bytes or self._unread_bytes):
-            self._flags.add("not_a_tar")
-            self._detail = self._detail or f"first bytes {tail[:16].hex()}"
-        elif tail and "corrupt" not in self._flags:
-            self._flags.add("truncated")
+            self._flags = {"not_a_tar"}
         elif self._zero_run < 2 and not self._flags & {"truncated", "corrupt"}:
             self._flags.add("missing_eof")

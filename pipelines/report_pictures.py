@@ -1,0 +1,172 @@
+"""Which pictures a report shows and where they come from; every one goes through the decoder processes."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import json
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from captioner.errors import MediaError, OutOfService, SourceError
+from captioner.media.decoders import DecoderPool
+from captioner.reasons import REASONS, SHARD_REASONS
+from captioner.recipe import Limits
+from captioner.registry import build
+from captioner.types import Broken, Picture, PixelBudget, Sample, ShardInput
+from shards.commits import Record
+from shards.ledger import Row
+from shards.plan import Plan
+from shards.sources import SOURCES
+from shards.store import Store, open_blob
+from shards.tar import Member, TarReader
+
+THUMBNAIL = PixelBudget(max_pixels=480 * 340)
+PICTURE_SHARDS = 8  # pictures come from so few shards as long as these have enough of each kind: each is read through
+# One of each kind a round, captioned ones every other time: half of a page shows what was made, half what was dropped.
+DECK = ("captioned", "filtered", "captioned", "unreadable", "captioned", "rejected", "captioned", "failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Find:
+    """A row with its picture's stored bytes, or why there are none; facts: what the experts saw."""
+
+    row: Row
+    media: bytes | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A row with a thumbnail, or why there is none."""
+
+    row: Row
+    thumbnail: Picture | None
+    facts: Mapping[str, Any]
+    missing: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Candidates:
+    """A draw from ledgers of any length: equal ledgers give equal rows, and few are held for each reason."""
+
+    most: int
+    _groups: dict[tuple[str, str], list[tuple[int, str, Row]]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, shard_number: int, rows: Iterable[Row]) -> None:
+        """Take one shard's rows into account; earlier shards are preferred, eight at a time."""
+        for row in rows:
+            group = self._groups[row.outcome, row.reason or ""]
+            group.append((shard_number // PICTURE_SHARDS, drawn(row), row))
+        for name, group in self._groups.items():
+            self._groups[name] = heapq.nsmallest(self.most, group, key=lambda each: each[:2])
+
+    def chosen(self) -> list[Row]:
+        """At most `most` rows, every outcome and within it every reason having its share."""
+        queues: dict[str, list[tuple[int, str, Row]]] = defaultdict(list)
+        for (outcome, reason), group in self._groups.items():
+            queues[outcome] += [(turn, reason, row) for turn, (_, _, row) in enumerate(group)]
+        ordered = {name: [row for *_, row in sorted(q, key=lambda each: each[:2])] for name, q in queues.items()}
+        return dealt(ordered, self.most)
+
+
+def drawn(row: Row) -> str:
+    """A row's place in a draw that favours none: a hash of where it stands."""
+    return hashlib.sha256("\0".join([row.source_shard, *map(str, row.place)]).encode()).hexdigest()
+
+
+def dealt(queues: Mapping[str, Iterable[Row]], most: int) -> list[Row]:
+    """Rows dealt from the outcomes' queues in turn, until there are enough or none is left."""
+    waiting = {name: deque(queue) for name, queue in queues.items()}
+    hand: list[Row] = []
+    for name in itertools.cycle(DECK):
+        if len(hand) >= most or not any(waiting.values()):
+            return hand
+        if waiting.get(name):
+            hand.append(waiting[name].popleft())
+    return hand
+
+
+def finds(store: Store, plan: Plan, records: Mapping[str, Record], rows: Iterable[Row]) -> Iterator[Find]:
+    """Each row with its picture, one at a time: captioned ones from the corpus, others from the input."""
+    inputs = {each.shard: each for each in plan.inputs}
+    by_shard: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_shard[row.source_shard].append(row)
+    for shard, wanted in sorted(by_shard.items()):
+        captioned = [row for row in wanted if row.outcome == "captioned"]
+        others = [row for row in wanted if row.outcome != "captioned"]
+        if captioned:
+            yield from _from_corpus(store, records[shard], captioned)
+        if others:
+            yield from _from_input(plan, inputs.get(shard), others)
+
+
+def _from_corpus(store: Store, record: Record, rows: list[Row]) -> Iterator[Find]:
+    wanted = {row.key: row for row in rows}
+    why = "not in its corpus file"
+    try:
+        name = next(file.name for file in record.files if file.name.endswith(".tar"))
+        members = (item for item in TarReader(store.blob(name)) if isinstance(item, Member))
+        for key, parts in itertools.groupby(members, key=lambda member: member.key):
+            if key in wanted:
+                yield _find(wanted.pop(key), {part.ext: part.data or b"" for part in parts})
+            if not wanted:
+                return
+    except (StopIteration, FileNotFoundError, SourceError, OutOfService):
+        why = "its corpus file cannot be read"
+    for row in wanted.values():
+        yield Find(row=row, missing=why)
+
+
+def _find(row: Row, parts: Mapping[str, bytes]) -> Find:
+    media = next((data for ext, data in parts.items() if ext not in ("json", "txt")), None)
+    try:
+        facts = json.loads(parts.get("json", b"{}")).get("facts")
+    except (ValueError, AttributeError):
+        facts = None
+    kept = facts if isinstance(facts, dict) else {}
+    return Find(row=row, media=media, facts=kept, missing="" if media else "not in its corpus file")
+
+
+def _from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterator[Find]:
+    wanted = {row.place: row for row in rows}
+    why = "not in its input shard any more"
+    try:
+        source = build(SOURCES, plan.recipe["source"]["name"], plan.recipe["source"]["settings"])
+        for item in source.read(shard, open_blob) if shard else ():
+            if row := wanted.pop(_place(item), None):
+                media = item.media if isinstance(item, Sample) else None
+                yield Find(row=row, media=media, missing="" if media is not None else "no picture could be read")
+            if not wanted:
+                return
+    except SourceError as error:
+        why = "its input cannot be read again: " + SHARD_REASONS[error.reason].meaning
+    except OutOfService:
+        why = "the store of its input does not answer"
+    for row in wanted.values():
+        yield Find(row=row, missing=why)
+
+
+def _place(item: Sample | Broken) -> tuple[str, int]:
+    return item.key, -1 if item.member_offset is None else item.member_offset
+
+
+async def thumbnails(found: Iterable[Find]) -> list[Shown]:
+    """Every find with its thumbnail; one original is held at a time."""
+    async with DecoderPool(1, Limits()) as decoder:
+        return [await _shown(decoder, each) for each in found]
+
+
+async def _shown(decoder: DecoderPool, find: Find) -> Shown:
+    thumbnail, missing = None, find.missing
+    if find.media is not None:
+        try:
+            thumbnail = (await decoder.decode(find.media, THUMBNAIL)).picture
+        except MediaError as error:
+            missing = REASONS[error.reason].meaning
+    return Shown(row=find.row, thumbnail=thumbnail, facts=find.facts, missing=missing)
