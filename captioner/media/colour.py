@@ -35,7 +35,7 @@ def to_shrinkable(image: Image.Image) -> Image.Image:
     if image.mode in ("P", "YCbCr"):
         return image.convert("RGB")
     if image.mode.startswith("I;16"):
-        return image.convert("I").point(lambda value: value * (1 / 256) - 0.498).convert("L")
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode == "F":
         return _from_float(image)
     raise MediaError("unsupported_mode", f"no rule for {image.mode[:8]} pixels")

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import (
@@ -57,6 +58,24 @@ _BROKEN = (
     *(TypeError, ValueError, struct.error, zlib.error),
 )
 
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A decoded first frame, not yet upright where turn, an EXIF orientation, is not 1.
+
+    stored: its size in px before libjpeg scaled it. target: the size it gets. box: the part of image that the
+    original covers, in px of image: scaling by 1/8 up to whole px leaves a fraction over.
+    """
+
+    image: ImageFile.ImageFile
+    stored: Size
+    target: Size
+    box: tuple[float, float, float, float] | None
+    turn: int
+    rotated: bool
+
 
 def decode(media: bytes, budget: PixelBudget, max_pixels: int) -> Decoded:
     """The first frame, upright by EXIF, shrunk to the budget, opaque 8-bit sRGB on white, as a JPEG of ours.
@@ -67,20 +86,25 @@ def decode(media: bytes, budget: PixelBudget, max_pixels: int) -> Decoded:
     """
     envelope = envelope_of(media)
     with _in_our_words(envelope.format):
-        image = _open(media, envelope.format, max_pixels)
-        stored, turn = image.size, _orientation(image)
-        size = bounded_size(*stored, budget)
-        alpha, shrunk = _shrink(image, size)
-        srgb, icc_ignored = to_srgb(shrunk, image.info.get("icc_profile"))
-        if turn != 1 and envelope.format != "TIFF":  # Pillow turns a TIFF itself, while loading
-            srgb = srgb.transpose(_UPRIGHT[turn])
+        loaded = _load(_open(media, envelope.format, max_pixels), budget)
+        if envelope.format == "JPEG" and _closed_early(media, envelope, loaded):
+            raise MediaError("truncated_image", "this JPEG was closed before its last pixel")
+        srgb, icc_ignored = to_srgb(_shrunk_and_upright(loaded), loaded.image.info.get("icc_profile"))
         picture = _encode(srgb)
-    width, height = stored[::-1] if turn >= 5 else stored
-    flags = _flags(envelope, rotated=turn != 1, had_alpha=alpha, icc_ignored=icc_ignored)
+    width, height = loaded.stored[::-1] if loaded.turn >= 5 else loaded.stored
+    seen = {
+        "rotated": loaded.rotated,
+        "had_alpha": has_alpha(loaded.image),
+        "icc_ignored": icc_ignored,
+        "animated": envelope.animated,
+        "several_pictures": envelope.several_pictures,
+        "trailing_bytes": envelope.trailing_bytes > 0 and not envelope.several_pictures,
+    }
+    flags = frozenset(flag for flag, is_so in seen.items() if is_so)
     return Decoded(picture=picture, width=width, height=height, flags=flags)
 
 
-def bounded_size(width: int, height: int, budget: PixelBudget) -> tuple[int, int]:
+def bounded_size(width: int, height: int, budget: PixelBudget) -> Size:
     """The sides a picture gets, in px: the nearest multiples; if those are too many pixels, the lower ones once scaled.
 
     Qwen2-VL's smart_resize (so that a server resizes nothing again) without its least size; one rule for both
@@ -118,30 +142,64 @@ def _open(media: bytes, format: str, max_pixels: int) -> ImageFile.ImageFile:
     return image
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF's, 1 where there is none or it is nonsense; XMP's is not asked, as browsers do not ask it."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        value = image.tag_v2.get(_ORIENTATION)
+def _load(image: ImageFile.ImageFile, budget: PixelBudget) -> Loaded:
+    stored, box = image.size, None
+    rotated = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_ORIENTATION, 1) != 1
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # libjpeg decodes at 1/2, 1/4 or 1/8 if that is no smaller than the target: 40 to 54 dB to the slow way.
+        drafted = image.draft(image.mode, bounded_size(*stored, budget))
+        image.load()
+        box = drafted[1] if drafted else None
     else:
-        exif = Image.Exif()
-        try:
-            exif.load(image.info.get("exif") or b"")
-            value = exif.get(_ORIENTATION)
-        except _BROKEN:
-            value = None
+        image.load()
+        stored = image.size  # a TIFF has been turned by now
+    turn = 1 if image.format == "TIFF" else _orientation(image.info.get("exif"))
+    target = bounded_size(*stored, budget)
+    return Loaded(image=image, stored=stored, target=target, box=box, turn=turn, rotated=rotated or turn != 1)
+
+
+def _orientation(exif: bytes | None) -> int:
+    """EXIF's, 1 where there is none or it is nonsense; XMP's is not asked, as browsers do not ask it."""
+    tags = Image.Exif()
+    try:
+        tags.load(exif or b"")
+        value = tags.get(_ORIENTATION)
+    except _BROKEN:
+        return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
 
-def _shrink(image: ImageFile.ImageFile, size: tuple[int, int]) -> tuple[bool, Image.Image]:
-    """Whether it had alpha, and its pixels at this size, in the mode they are averaged in."""
-    # libjpeg decodes at 1/2, 1/4 or 1/8 as long as that is no smaller than the result: 40 to 54 dB to the slow way.
-    drafted = image.draft(image.mode, size) if image.format == "JPEG" else None
-    image.load()
-    averaged = to_shrinkable(image)
-    if averaged.size == size:
-        return has_alpha(image), averaged
-    box = drafted[1] if drafted else None
-    return has_alpha(image), averaged.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP)
+def _closed_early(media: bytes, envelope: Envelope, loaded: Loaded) -> bool:
+    """Whether an end marker stands behind half the data: libjpeg then fills up with mid-grey and says nothing.
+
+    A picture may be grey in its corner. A progressive one has more than one scan, though, and a whole one looks
+    the same with zeros between its data and its end, which a cut one would go on reading.
+    """
+    image = loaded.image
+    corner = image.getpixel((image.width - 1, image.height - 1))
+    if not {127, 128}.issuperset(corner if isinstance(corner, tuple) else (corner,)):
+        return False
+    if "progressive" in image.info:
+        return envelope.scans == 1
+    zeros = bytes(min(math.prod(loaded.stored), 2**24))  # a byte a pixel lasts for any Huffman table
+    data = media[: len(media) - envelope.trailing_bytes - 2]
+    again = JpegImagePlugin.JpegImageFile(BytesIO(data + zeros + b"\xff\xd9"))
+    again.draft(again.mode, loaded.target)
+    again.load()
+    last_row = (0, image.height - 1, image.width, image.height)
+    return image.crop(last_row).tobytes() != again.crop(last_row).tobytes()
+
+
+def _shrunk_and_upright(loaded: Loaded) -> Image.Image:
+    """Lossless pictures are turned first: shrinking rounds by rows, and all eight turns shall give the same bytes."""
+    pixels, target, turn = to_shrinkable(loaded.image), loaded.target, _UPRIGHT.get(loaded.turn)
+    if turn is not None and loaded.box is None:
+        pixels, target, turn = pixels.transpose(turn), target[::-1] if loaded.turn >= 5 else target, None
+    if pixels.size != target:
+        pixels = pixels.resize(target, Image.Resampling.LANCZOS, box=loaded.box, reducing_gap=REDUCING_GAP)
+    if turn is not None:
+        pixels = pixels.transpose(turn)
+    return pixels.copy() if pixels is loaded.image else pixels  # Pillow wants a folder to save an opened picture
 
 
 def _encode(srgb: Image.Image) -> Picture:
@@ -149,10 +207,3 @@ def _encode(srgb: Image.Image) -> Picture:
     out = BytesIO()
     srgb.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=JPEG_SUBSAMPLING)
     return Picture(jpeg=out.getvalue(), width=srgb.width, height=srgb.height)
-
-
-def _flags(envelope: Envelope, **seen: bool) -> frozenset[str]:
-    seen["animated"] = envelope.animated
-    seen["several_pictures"] = envelope.several_pictures
-    seen["trailing_bytes"] = envelope.trailing_bytes > 0 and not envelope.several_pictures
-    return frozenset(flag for flag, is_so in seen.items() if is_so)

@@ -20,7 +20,7 @@ from captioner.reasons import REASONS
 from captioner.recipe import Limits
 from captioner.types import Decoded, Picture, PixelBudget
 
-START_SECONDS = 30.0
+START_SECONDS, START_TRIES = 30.0, 3
 DYING_SECONDS = 1.0  # between a closed connection and a gone process
 # A pixel takes 4 bytes in Pillow, and premultiplying alpha holds the picture twice.
 BYTES_PER_PIXEL = 8
@@ -102,7 +102,8 @@ class DecoderPool:
         self.limits = limits
         self.recycle_after = recycle_after
         self._turns = asyncio.Semaphore(processes)
-        self._idle: list[asyncio.Task[Child]] = []  # started or starting; last in is first out, its memory is warm
+        self._starts: set[asyncio.Task[Child]] = set()  # one per process, done once the child is ready
+        self._idle: list[asyncio.Task[Child]] = []  # those with no picture; last in is first out, its memory is warm
         self._children: set[Child] = set()
         self._entered = False
 
@@ -117,7 +118,7 @@ class DecoderPool:
 
     async def __aenter__(self) -> Self:
         self._entered = True
-        self._idle = [asyncio.create_task(self._start()) for _ in range(self.processes)]
+        self._idle = [self._begin() for _ in range(self.processes)]
         try:
             await asyncio.gather(*self._idle)
         except BaseException:
@@ -127,13 +128,14 @@ class DecoderPool:
 
     async def __aexit__(self, *exc: object) -> None:
         self._entered = False
-        for starting in self._idle:
+        self._idle.clear()
+        for starting in self._starts:
             starting.cancel()
         for child in self._children:
             child.kill()
-        await asyncio.gather(*self._idle, return_exceptions=True)
+        await asyncio.gather(*self._starts, return_exceptions=True)
         await asyncio.gather(*(child.process.wait() for child in self._children))
-        self._idle.clear()
+        self._starts.clear()
         self._children.clear()
 
     async def decode(self, media: bytes, budget: PixelBudget) -> Decoded:
@@ -168,12 +170,12 @@ class DecoderPool:
         except TimeoutError:
             raise MediaError("decode_timeout", f"decoding took over {self.limits.decode_seconds:g} s") from None
         finally:
-            self._idle.append(starting if self._is_fit(starting) else self._replace(starting))
+            if self._entered:
+                self._idle.append(starting if self._is_fit(starting) else self._replace(starting))
         return _decoded(*answer)
 
     def _is_fit(self, starting: asyncio.Task[Child]) -> bool:
-        """A process still starting is: whoever waited for it was cancelled."""
-        if not starting.done():
+        if not starting.done():  # whoever waited for it was cancelled
             return True
         if starting.cancelled() or starting.exception():
             return False
@@ -181,26 +183,32 @@ class DecoderPool:
         return child.alive and child.asked < self.recycle_after
 
     def _replace(self, gone: asyncio.Task[Child]) -> asyncio.Task[Child]:
+        self._starts.discard(gone)
         if not gone.cancelled() and not gone.exception():
             gone.result().kill()
-            self._children.discard(gone.result())
-        return asyncio.create_task(self._start())
+        return self._begin()
+
+    def _begin(self) -> asyncio.Task[Child]:
+        starting = asyncio.create_task(self._start())
+        self._starts.add(starting)
+        return starting
 
     async def _start(self) -> Child:
         """Raises OutOfService; what Python has to say of it is on our own stderr."""
-        child = await _spawn(self.limits)
-        self._children.add(child)
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                ready, _ = await child.read()
-            child.network = str(ready.get("network"))
-            return child
-        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError):
-            child.kill()
-            raise OutOfService("a decoder process does not start; its own message is on stderr") from None
-        except BaseException:
-            child.kill()
-            raise
+        for _ in range(START_TRIES):
+            child = await _spawn(self.limits)
+            self._children = {c for c in self._children if c.process.returncode is None} | {child}
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    ready, _ = await child.read()
+                child.network = str(ready.get("network"))
+                return child
+            except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError):
+                child.kill()
+            except BaseException:
+                child.kill()
+                raise
+        raise OutOfService(f"a decoder process ended {START_TRIES} times while starting; its own words are on stderr")
 
 
 async def _spawn(limits: Limits) -> Child:

@@ -20,7 +20,7 @@ MAX_BLOCKS = 65_536  # of chunks, segments or tags: a 64 MiB PNG of 8 KiB IDATs 
 class Envelope:
     """format: as Pillow spells it. metadata_bytes: unpacked. trailing_bytes: behind the first picture's end.
 
-    animated: more than one frame. several_pictures: further pictures stand beside the first one (MPO, TIFF pages).
+    scans: of a JPEG. animated: more than one frame. several_pictures: others stand beside the first (MPO, TIFF pages).
     """
 
     format: str
@@ -28,6 +28,7 @@ class Envelope:
     trailing_bytes: int = 0
     animated: bool = False
     several_pictures: bool = False
+    scans: int = 0
 
 
 def envelope_of(media: bytes) -> Envelope:
@@ -56,26 +57,27 @@ _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 def _jpeg(media: bytes) -> Envelope:
-    at, metadata, blocks, several = 2, 0, 0, False
+    at, metadata, blocks, scans, several = 2, 0, 0, 0, False
+    trailing = 0  # without an end marker: the decoder will say that the data is cut
     while found := _NEXT_MARKER.search(media, at):
         at, marker, blocks = found.end(), media[found.end() - 1], blocks + 1
         if marker == 0xD9:
-            return Envelope(
-                format="JPEG", metadata_bytes=metadata, trailing_bytes=len(media) - at, several_pictures=several
-            )
+            trailing = len(media) - at
+            break
         if marker in (0x01, 0xD8):
             continue
-        if at + 2 > len(media):
-            _cut("a JPEG segment")
         length = int.from_bytes(media[at : at + 2])
         several = several or (marker == 0xE2 and media[at + 2 : at + 6] == b"MPF\0")
+        scans += marker == 0xDA
         if 0xE0 <= marker <= 0xEF or marker == 0xFE:
             metadata += length
             _bound(metadata, blocks)
-        at += length
+        at += max(2, length)
         if at > len(media):
             _cut("a JPEG segment")
-    return Envelope(format="JPEG", metadata_bytes=metadata, several_pictures=several)  # no end: the decoder will say
+    return Envelope(
+        format="JPEG", metadata_bytes=metadata, trailing_bytes=trailing, several_pictures=several, scans=scans
+    )
 
 
 _PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"))
