@@ -111,6 +111,8 @@ HOSTILE: list[tuple[str, str]] = [
     (f"{GOOD}\n\n{GOOD}\n\n{GOOD}", "repetitive_caption"),
     ("图中有一只狗，" * 12 + "图中有一只猫。", "repetitive_caption"),
     ("图中有一只狗躺在沙发上。" * 4, "repetitive_caption"),
+    (" ".join(f"{n}. a dog" for n in range(1, 6)) + ".", "repetitive_caption"),
+    ("In 2019 a dog, 3 legs. " + " ".join(f"In {y} a dog, 3 legs." for y in range(2020, 2030)), "repetitive_caption"),
     ("The crowd sings " + "la" * 60 + ".", "repetitive_caption"),
     ("The crowd sings " + "la-" * 60 + "la.", "repetitive_caption"),
     ("The wall says " + "STOP " * 60 + "in red.", "repetitive_caption"),
@@ -195,4 +197,35 @@ HONEST: list[str] = [
     "The man is sorry to leave: he waves from the train with one hand and holds a handkerchief in the other.",
     "A page of a website at https://example.org/menu shows pizzas, prices and a map in three columns.",
     "She said: “Look at this picture!” and pointed at a small oil painting in a heavy golden frame.",
+    "The image depicts a busy city street with a variety of vehicles and pedestrians. There are several cars "
+    "parked along the side of the road, with one car in the foreground on the left side of the image, and "
+    "another car in the background on the right side of the image. A large truck is visible in the middle of "
+    "the scene, close to the center of the image. There are also several people walking on the sidewalk, with"
+    " one person carrying a handbag on the left side of the image and another person carrying a backpack on "
+    "the right side of the image. A traffic light can be seen at the top of the image, close to the left "
+    "side, while another traffic light is located at the top of the image, close to the right side. In the "
+    "background, there are buildings on both sides of the street. The sky is overcast, and the street appears"
+    " to be wet, suggesting that it has recently rained. The overall atmosphere of the scene is one of a "
+    "typical day in the city.",
+    "The image is a grid of four photographs. The top left photograph shows a dog in a park. The top right "
+    "photograph shows a cat in a park. The bottom left photograph shows a bird in a tree. The bottom right "
+    "photograph shows a fish in a tank. Each photograph has a white border, and the grid is set on a black "
+    "background.",
+    'The image shows a menu. The menu is divided into three sections. The first section is titled "Starters" '
+    'and lists the following items: "Soup - $4.50", "Salad - $5.50", "Bread - $2.00". The second section is '
+    'titled "Mains" and lists the following items: "Fish - $12.50", "Steak - $15.50", "Pasta - $11.00". The '
+    'third section is titled "Desserts" and lists the following items: "Cake - $4.50", "Ice cream - $3.50", '
+    '"Fruit - $3.00".',
+    "The table in the image has four rows and three columns. Row 1: Apples, 12, 3.50. Row 2: Pears, 14, 4.20."
+    " Row 3: Plums, 9, 2.80. Row 4: Cherries, 30, 6.00.",
+    "图片展示了一个现代化的厨房。厨房的左侧有一个白色的冰箱，厨房的右侧有一个黑色的炉子，厨房的中间有一张木制的桌子。桌子上放"
+    "着一个花瓶，花瓶里插着几朵红色的玫瑰。桌子旁边有四把椅子，椅子是白色的。墙上挂着一幅画，画的内容是一片海滩。",
+    "In the foreground, there is a wooden table with a white plate on it. On the plate, there is a slice of "
+    "pizza with cheese and tomatoes. To the left of the plate, there is a glass of water. To the right of the"
+    " plate, there is a fork and a knife. In the background, there is a window with a view of a garden. In "
+    "the garden, there is a tree with green leaves. To the left of the window, there is a painting of a boat."
+    " To the right of the window, there is a clock.",
+    'The image shows a bar chart titled "Sales by year". In 2019, the sales were 120 units. In 2020, the '
+    "sales were 140 units. In 2021, the sales were 180 units. In 2022, the sales were 210 units. The bars are"
+    " blue and the axis is labelled in units.",
 ]

@@ -6,6 +6,7 @@ import io
 import struct
 import time
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,9 +34,9 @@ MAGICS = (
 )
 
 
-def picture(name: str, width: int = 60, height: int = 40, **options: object) -> bytes:
+def picture(name: str, size: tuple[int, int] = (60, 40), **options: Any) -> bytes:
     out = io.BytesIO()
-    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(out, name, **options)
+    Image.linear_gradient("L").resize(size).convert("RGB").save(out, name, **options)
     return out.getvalue()
 
 
@@ -45,6 +46,11 @@ def exif(orientation: int, order: str = "<") -> bytes:
     body = struct.pack(f"{order}IHHHI4s", 8, 2, 0x010F, 2, 4, b"Me!\0")
     body += struct.pack(f"{order}HHIHHI", 0x0112, 3, 1, orientation, 0, 0)
     return b"Exif\0\0" + mark + body
+
+
+def turned(name: str) -> dict[str, bytes]:
+    """Options that lay a picture on its side, where the format can say so."""
+    return {"exif": exif(6)} if name in WITH_EXIF else {}
 
 
 def reason(media: bytes) -> str:
@@ -70,7 +76,7 @@ FRAME = segment(0xC0, struct.pack(">BHHB", 8, 40, 60, 0) + b"\0\0\0")
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize("size", [(1, 1), (60, 40), (40, 60), (1, 3000), (4097, 7)])
 def test_every_readable_format_says_its_size(name: str, size: tuple[int, int]) -> None:
-    assert read_header(picture(name, *size)) == Header(format=name, width=size[0], height=size[1])
+    assert read_header(picture(name, size)) == Header(format=name, width=size[0], height=size[1])
 
 
 @pytest.mark.parametrize("name", WITH_EXIF)
@@ -95,11 +101,10 @@ def test_an_orientation_that_does_not_exist_turns_nothing(value: int) -> None:
 
 
 @pytest.mark.parametrize("cut", range(6, 40))
-def test_broken_exif_turns_nothing_and_hides_no_size(cut: int) -> None:
+def test_cut_exif_turns_nothing_and_hides_no_size(cut: int) -> None:
+    # the entry of the orientation, the second of two, ends at byte 40 of the block
     media = b"\xff\xd8" + segment(0xE1, exif(6)[:cut]) + FRAME
-    header = read_header(media)
-    assert (header.orientation == 6) == (cut >= 40) or header.orientation == 1
-    assert {header.width, header.height} == {40, 60}
+    assert read_header(media) == Header(format="jpeg", width=60, height=40)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_broken_exif_turns_nothing_and_hides_no_size(cut: int) -> None:
         ({"comment": b"c" * 60_000}, "gif"),
     ],
 )
-def test_variants_of_a_format_are_read_too(options: dict[str, object], name: str) -> None:
+def test_variants_of_a_format_are_read_too(options: dict[str, Any], name: str) -> None:
     assert read_header(picture(name, **options)) == Header(format=name, width=60, height=40)
 
 
@@ -141,7 +146,7 @@ def test_a_gif_is_as_large_as_its_first_frame_needs() -> None:
 
 
 def test_a_jpeg_in_a_jpeg_and_fill_bytes_and_junk_do_not_mislead() -> None:
-    thumbnail = segment(0xE1, b"Exif\0\0" + picture("jpeg", 8, 8))
+    thumbnail = segment(0xE1, b"Exif\0\0" + picture("jpeg", (8, 8)))
     media = b"\xff\xd8" + thumbnail + b"\xff\xff\xff" + segment(0xFE, b"text") + b"junk" + FRAME
     assert read_header(media) == Header(format="jpeg", width=60, height=40)
 
@@ -215,8 +220,7 @@ def test_what_is_no_picture_is_undecodable(media: bytes) -> None:
 
 @pytest.mark.parametrize("name", READABLE)
 def test_every_cut_of_a_picture_is_a_header_or_a_reason(name: str) -> None:
-    options = {"exif": exif(6)} if name in WITH_EXIF else {}
-    media = picture(name, **options)
+    media = picture(name, **turned(name))
     for length in range(min(len(media), 700)):
         try:
             read_header(media[:length])
@@ -259,7 +263,7 @@ def test_any_bytes_behind_any_magic_are_a_header_or_a_reason(magic: bytes, rest:
 @given(st.sampled_from(READABLE), st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_picture_with_flipped_bytes_is_a_header_or_a_reason(name: str, data: st.DataObject) -> None:
-    media = bytearray(picture(name, **({"exif": exif(6)} if name in WITH_EXIF else {})))
+    media = bytearray(picture(name, **turned(name)))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, min(len(media), 400) - 1))
         media[at] = data.draw(st.integers(0, 255))

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.filters.text import has_letter, judged, outside_quotes, sentences, tokens
+from captioner.filters.text import judged, outside_quotes, sentences, tokens
 
 LONGEST_PERIOD = 128
 FEWEST_COPIES = 3
@@ -24,7 +24,7 @@ _Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbered:
-    """A text's tokens as integers: exact, then with all numbers alike; letters: which of them have a letter."""
+    """A text's tokens as integers: exact, then ids with all counters alike; letters: which of them have a letter."""
 
     exact: _Ids
     ids: _Ids
@@ -33,7 +33,7 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """A stretch that repeats itself exactly, numbers aside. counting: nothing but numbers and marks goes round."""
+    """A stretch that repeats itself exactly, counters aside. counting: nothing but numbers and marks goes round."""
 
     tokens: int = 0
     period: int = 0
@@ -69,7 +69,7 @@ def repeats(text: str) -> Repeats:
     whole = judged(text)
     own = outside_quotes(whole)
     numbered = number_tokens(tokens(own))
-    counts = _ngram_counts(numbered.ids, numbered.letters)
+    counts = _lettered_counts(numbered)
     own_loop = longest_loop(numbered)
     return Repeats(
         loop=own_loop if own is whole else longest_loop(number_tokens(tokens(whole))),
@@ -83,19 +83,32 @@ def repeats(text: str) -> Repeats:
 
 
 def number_tokens(words: tuple[str, ...]) -> Numbered:
-    """One integer a distinct token; every number is 0 in ids, so that a counter does not hide a loop."""
+    """One integer a distinct token; in ids every counter is 0, so that "1. a dog 2. a dog" is a loop."""
     known: dict[str, int] = {}
-    exact = np.fromiter((known.setdefault(word, len(known) + 1) for word in words), np.int64, len(words))
-    masked = np.array([0, *(0 if word[0].isdigit() else n for word, n in known.items())], np.int64)
-    letters = np.array([False, *map(has_letter, known)], np.bool_)
-    return Numbered(exact=exact, ids=masked[exact], letters=letters[exact])
+    exact = np.array([known.setdefault(word, len(known) + 1) for word in words], np.int64)
+    numbers = np.array([False, *(word.isdecimal() and len(word) < 10 for word in known)], np.bool_)
+    letters = np.array([False, *(word[0].isalpha() for word in known)], np.bool_)
+    ids = exact.copy()
+    ids[_counters(words, np.flatnonzero(numbers[exact]).tolist())] = 0
+    return Numbered(exact=exact, ids=ids, letters=letters[exact])
+
+
+def _counters(words: tuple[str, ...], places: list[int]) -> list[int]:
+    """The places of numbers that are one more than one of the two numbers before: years and items, not prices."""
+    found, before, last = [], -2, -2
+    for place in places:
+        value = int(words[place])
+        if value - 1 in (before, last):
+            found.append(place)
+        before, last = last, value
+    return found
 
 
 def longest_loop(numbered: Numbered) -> Loop:
     """The longest stretch of three or more copies of up to 128 tokens; Loop() where there is none."""
     best, ids = Loop(), numbered.ids
     # The shortest loop of interest repeats twelve tokens, so seven 6-grams at least were seen before.
-    if len(ids) - NGRAM + 1 - len(_ngram_counts(ids)) < 7:
+    if len(ids) - NGRAM + 1 - len(set(_ngrams(ids).tolist())) < 7:
         return best
     for period in range(1, min(LONGEST_PERIOD, len(ids) // FEWEST_COPIES) + 1):
         start, length = _longest_run(ids[period:] == ids[:-period])
@@ -108,18 +121,22 @@ def longest_loop(numbered: Numbered) -> Loop:
     return best
 
 
-def _ngram_counts(ids: _Ids, letters: NDArray[np.bool_] | None = None) -> _Ids:
-    """How often each distinct 6-gram stands there, by a 64-bit polynomial hash; with letters, only of lettered ones."""
-    if len(ids) < NGRAM:
-        return np.zeros(0, np.int64)
-    places = len(ids) - NGRAM + 1
+def _ngrams(ids: _Ids) -> NDArray[np.uint64]:
+    """A 64-bit polynomial hash of each 6-gram, in order."""
+    places = max(0, len(ids) - NGRAM + 1)
     hashes = np.zeros(places, np.uint64)
-    for offset in range(NGRAM):
+    for offset in range(NGRAM if places else 0):
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + ids[offset : offset + places].astype(np.uint64)
-    if letters is not None:
-        sums = np.concatenate(([0], np.cumsum(letters)))
-        hashes = hashes[sums[NGRAM:] > sums[:-NGRAM]]
-    return np.unique(hashes, return_counts=True)[1]
+    return hashes
+
+
+def _lettered_counts(numbered: Numbered) -> _Ids:
+    """How often each distinct 6-gram that has a letter in it stands there."""
+    hashes = _ngrams(numbered.ids)
+    if not len(hashes):
+        return np.zeros(0, np.int64)
+    sums = np.concatenate(([0], np.cumsum(numbered.letters)))
+    return np.unique(hashes[sums[NGRAM:] > sums[:-NGRAM]], return_counts=True)[1]
 
 
 def _longest_run(equal: NDArray[np.bool_]) -> tuple[int, int]:

@@ -19,8 +19,8 @@ class Repetition:
     short_loop_tokens: a loop this short counts too when it is half of what stands outside quotes, in four copies.
     counting_tokens: numbers and commas may go on for so long: a ruler or calendar, read out, has under 128 numbers.
     max_sentences: share of sentences said before. 0.3 is Gopher's for repeated lines; a poem's refrain has less.
-    max_ngrams: share of 6-grams seen before, judged from least_tokens on. Captions of 200 words reach 0.1, lists
-        in one pattern 0.3.
+    max_ngrams: share of 6-grams seen before, judged from least_tokens on. Captions of 200 words reach 0.1, a menu
+        or a chart told in one pattern 0.35.
     max_compression: bytes over zlib's bytes, judged from 1,000 bytes on. Prose has 2, tables 4.
     """
 

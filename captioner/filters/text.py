@@ -30,12 +30,12 @@ LONGEST_QUOTE = 300
 
 
 # An engine's longest caption is a tenth of this. Of a longer text both ends are judged, so that time stays bounded.
-LONGEST_JUDGED = 2**17
+LONGEST_JUDGED = 2**16
 
 
 @lru_cache(maxsize=8)
 def judged(text: str) -> str:
-    """The text itself, or the first and last 64 Ki characters of one over 128 Ki."""
+    """The text itself, or the first and last 32 Ki characters of one over 64 Ki."""
     if len(text) <= LONGEST_JUDGED:
         return text
     return text[: LONGEST_JUDGED // 2] + "\n" + text[-LONGEST_JUDGED // 2 :]
@@ -50,17 +50,14 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(piece for token in found for piece in (token if len(token) > LONGEST_WORD else (token,)))
 
 
-def has_letter(token: str) -> bool:
-    """Whether a token is a word, or a character of a script without spaces; not a number, not a mark."""
-    return not token[0].isdigit() and any(kind.match(token) for kind in (_SPACED_WORD, _TWO_A_WORD, _FOUR_A_WORD))
-
-
 @lru_cache(maxsize=8)
 def count_words(text: str) -> int:
     """Words between spaces and marks; two Han or kana, or four Thai, Lao, Burmese or Khmer characters, are one."""
     two = four = spaced = 0
     for token, count in Counter(tokens(text)).items():
-        if _TWO_A_WORD.match(token):
+        if token.isascii():
+            spaced += count * token[0].isalnum()
+        elif _TWO_A_WORD.match(token):
             two += count
         elif _FOUR_A_WORD.match(token):
             four += count
