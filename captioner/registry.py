@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.errors import UnknownPart
+from captioner.errors import Refused, UnknownPart
 
 Table = Mapping[str, str]  # name -> "package.module:Class"
 
@@ -50,13 +50,16 @@ def part(table: Table, name: str, **settings: Any) -> Part:
 
 
 def build(table: Table, name: str, settings: Mapping[str, Any]) -> Any:
-    """The part itself. Raises UnknownPart, or the part's own ValueError for a value out of range."""
+    """The part itself. Raises UnknownPart, or Refused with the part's own words for a value that does not fit."""
     known = settings_of(table, name)
     for setting in settings:
         if setting not in known:
             raise UnknownPart(f"{name!r} has no setting {setting!r}; {_would_be_right(setting, list(known))}")
-    kind = load(table, name)
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    try:
+        return load(table, name)(**values)
+    except (ValueError, TypeError) as error:
+        raise Refused(f"{name}: {error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -84,7 +84,7 @@ class Why:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything the page shows. date: when the last of the shards looked at was begun; looked_at: how many those are."""
+    """Everything the page shows. looked_at: shards whose ledgers were read; date: when the last of them was begun."""
 
     status: Status
     plan: Plan
@@ -119,15 +119,16 @@ class Report:
     @property
     def shard_reasons(self) -> list[tuple[str, int, str]]:
         """(name, shards, meaning) of what was odd about whole shards."""
-        return [(n, count, SHARD_REASONS[n].meaning) for n, count in self.status.totals["shard_reasons"].items()]
+        found = self.status.totals["shard_reasons"].items()
+        return [(name, count, SHARD_REASONS[name].meaning if name in SHARD_REASONS else "") for name, count in found]
 
     @property
     def histograms(self) -> list[Histogram]:
         measured = self.measured
-        words = {"Before (alt text)": measured.words_before, "Now (caption)": measured.words_now}
+        words = {"Before: alt text": measured.words_before, "Now: caption": measured.words_now}
         made = [
             histogram("Words per caption", "words", words, least_step=1),
-            histogram("Engine time per caption", "s", {"Seconds": measured.seconds}, least_step=0.01),
+            histogram("Engine time per caption", "s", {"Engine": measured.seconds}, least_step=0.01),
         ]
         return [each for each in made if each]
 

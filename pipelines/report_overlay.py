@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FRAME_WIDTH, FRAME_HEIGHT = 400.0, 300.0  # about the CSS px a picture gets in a card, so that type keeps its size
-LABEL_HEIGHT, LETTER, PADDING = 17.0, 6.6, 11.0
+LABEL_HEIGHT, LETTER, CAPITAL, PADDING = 17.0, 6.4, 8.2, 11.0
 LONGEST_LABEL = 24
 MOST_MARKS = 24
 
@@ -74,14 +74,25 @@ def _box(value: Any) -> Area | None:
 
 
 def placed(every: Sequence[Seen], view: tuple[float, float]) -> tuple[Mark, ...]:
-    """Each with its label at the first free place around its box; smaller things choose first, having least room."""
+    """Each with a label by its box: first all get their numbers, then the words of whichever still find room.
+
+    Smaller boxes choose first, having the least room.
+    """
     areas = [_scaled(seen.box, view) for seen in every]
-    taken: dict[int, tuple[str, Area]] = {}
-    for number in sorted(range(len(every)), key=lambda each: _size(areas[each])):
-        others = [area for _, area in taken.values()]
-        taken[number] = _label(f"{number + 1}", label_of(every[number], number + 1), areas[number], others, view)
+    order = sorted(range(len(every)), key=lambda each: _size(areas[each]))
+    labels: dict[int, tuple[str, Area]] = {}
+    for at in order:
+        others = [area for _, area in labels.values()]
+        places = list(_places(f"{at + 1}", areas[at], view))
+        labels[at] = f"{at + 1}", min(places, key=lambda area: sum(_overlap(area, other) for other in others))
+    for at in order:
+        words = label_of(every[at], at + 1)
+        others = [area for other, (_, area) in labels.items() if other != at]
+        free = (a for a in _places(words, areas[at], view) if not any(_overlap(a, other) for other in others))
+        if room := next(free, None):
+            labels[at] = words, room
     return tuple(
-        Mark(number=at + 1, seen=seen, area=areas[at], label=taken[at][0], label_area=taken[at][1])
+        Mark(number=at + 1, seen=seen, area=areas[at], label=labels[at][0], label_area=labels[at][1])
         for at, seen in enumerate(every)
     )
 
@@ -90,15 +101,6 @@ def label_of(seen: Seen, number: int) -> str:
     """A label's words: `3 dog 92%`, or the text that was read."""
     name = seen.name if len(seen.name) <= LONGEST_LABEL else seen.name[: LONGEST_LABEL - 1] + "…"
     return f"{number} “{name}”" if seen.kind == "text" else f"{number} {name} {seen.score:.0%}"
-
-
-def _label(short: str, long: str, box: Area, taken: list[Area], view: tuple[float, float]) -> tuple[str, Area]:
-    for words in (long, short):
-        places = list(_places(words, box, view))
-        free = [area for area in places if not any(_overlap(area, other) for other in taken)]
-        if free:
-            return words, free[0]
-    return short, min(places, key=lambda area: sum(_overlap(area, other) for other in taken))
 
 
 def _places(words: str, box: Area, view: tuple[float, float]) -> Iterator[Area]:
@@ -117,7 +119,7 @@ def _places(words: str, box: Area, view: tuple[float, float]) -> Iterator[Area]:
 
 def _width(words: str) -> float:
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in words)
-    return PADDING + LETTER * (len(words) + wide)
+    return PADDING + LETTER * (len(words) + wide) + (CAPITAL - LETTER) * sum(map(str.isupper, words))
 
 
 def _scaled(box: Area, view: tuple[float, float]) -> Area:

@@ -13,7 +13,7 @@ from typing import Any
 
 from captioner.errors import MediaError, OutOfService, SourceError
 from captioner.media.decoders import DecoderPool
-from captioner.reasons import REASONS, SHARD_REASONS
+from captioner.reasons import REASONS
 from captioner.recipe import Limits
 from captioner.registry import build
 from captioner.types import Broken, Picture, PixelBudget, Sample, ShardInput
@@ -145,7 +145,7 @@ def _from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterat
             if not wanted:
                 return
     except SourceError as error:
-        why = "its input cannot be read again: " + SHARD_REASONS[error.reason].meaning
+        why = f"its input cannot be read again ({error.reason})"
     except OutOfService:
         why = "the store of its input does not answer"
     for row in wanted.values():
@@ -168,5 +168,5 @@ async def _shown(decoder: DecoderPool, find: Find) -> Shown:
         try:
             thumbnail = (await decoder.decode(find.media, THUMBNAIL)).picture
         except MediaError as error:
-            missing = REASONS[error.reason].meaning
+            missing = REASONS[error.reason].meaning if error.reason in REASONS else error.reason
     return Shown(row=find.row, thumbnail=thumbnail, facts=find.facts, missing=missing)

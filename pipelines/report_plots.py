@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from captioner.reasons import OUTCOMES
 
-WIDTH, PANEL, LEFT, RIGHT, GAP = 560.0, 74.0, 12.0, 12.0, 30.0
-SQUARE, MARGIN = 300.0, 44.0
+WIDTH, PANEL, LEFT, RIGHT, GAP = 560.0, 78.0, 12.0, 12.0, 40.0
+SCATTER_LEFT, SCATTER_TOP, SCATTER_WIDTH, SCATTER_HEIGHT = 48.0, 10.0, 500.0, 380.0
 BINS = 24
 
 
@@ -128,7 +128,7 @@ def histogram(title: str, unit: str, series: Mapping[str, Counter[float]], least
         return None
     top = max(quantile(counts, 0.99) for counts in full.values())
     step = max(least_step, nice_step(max(top, least_step), BINS))
-    axis = _Axis(step=step, bins=math.floor(top / step + 1e-9) + 1, unit=unit)
+    axis = _Axis(step=step, bins=math.floor(top / step + 1e-9) + 1, unit=unit, whole=least_step == 1)
     binned = {name: axis.binned(counts) for name, counts in full.items()}
     peak = max(count / bins.total() for bins in binned.values() for count in bins.values())
     panels = tuple(
@@ -149,6 +149,12 @@ class _Axis:
     step: float
     bins: int
     unit: str
+    whole: bool
+
+    @property
+    def inset(self) -> float:
+        """Where in a bar its first value stands: in the middle of a bar of one whole number, else at its left."""
+        return self.scale / 2 if self.whole and self.step == 1 else 0.0
 
     @property
     def scale(self) -> float:
@@ -172,23 +178,21 @@ class _Axis:
             label = f"{self.range_of(number)} {self.unit}: {count:,}"
             bars.append(Bar(x=round(x, 2), y=round(baseline - height, 2), width=width, height=height, label=label))
         middle = quantile(counts, 0.5)
-        centre = self.x(middle) + (self.scale / 2 if self.step == 1 else 0)
-        median = Tick(at=round(min(centre, WIDTH - RIGHT), 2), label=f"{middle:g}")
+        median = Tick(at=round(min(self.x(middle) + self.inset, WIDTH - RIGHT), 2), label=f"{middle:g}")
         return Panel(name=name, bars=tuple(bars), baseline=baseline, median=median, count=counts.total())
 
     def range_of(self, number: int) -> str:
         low, high = number * self.step, (number + 1) * self.step
         if number == self.bins - 1:
             return f"{low:g} and more"
-        if self.step == 1:
+        if self.inset:
             return f"{low:g}"
-        return f"{low:g} to {high - 1 if self.step > 1 else high:g}"
+        return f"{low:g} to {high - 1 if self.whole else high:g}"
 
     def ticks(self) -> tuple[Tick, ...]:
         every = max(1, math.ceil(self.bins / 8))
-        inside = self.scale / 2 if self.step == 1 else 0.0
         at = range(0, self.bins, every)
-        return tuple(Tick(at=round(self.x(n * self.step) + inside, 2), label=f"{n * self.step:g}") for n in at)
+        return tuple(Tick(at=round(self.x(n * self.step) + self.inset, 2), label=f"{n * self.step:g}") for n in at)
 
 
 def scatter(sizes: Sequence[tuple[int, int, str]]) -> Scatter | None:
@@ -198,21 +202,20 @@ def scatter(sizes: Sequence[tuple[int, int, str]]) -> Scatter | None:
     sides = [max(side, 1) for width, height, _ in sizes for side in (width, height)]
     low, high = math.log10(min(sides) * 0.85), math.log10(max(sides) * 1.18)
 
-    def place(side: int) -> float:
-        return round(SQUARE * (math.log10(max(side, 1)) - low) / (high - low), 2)
+    def x(side: int) -> float:
+        return round(SCATTER_LEFT + SCATTER_WIDTH * (math.log10(max(side, 1)) - low) / (high - low), 2)
 
-    dots = tuple(
-        Dot(x=MARGIN + place(w), y=SQUARE - place(h), outcome=outcome, label=f"{w:,} × {h:,} px, {outcome}")
-        for w, h, outcome in sizes
-    )
-    marks = [side for power in range(10) for side in (10**power, 2 * 10**power, 5 * 10**power)]
+    def y(side: int) -> float:
+        return round(SCATTER_TOP + SCATTER_HEIGHT * (high - math.log10(max(side, 1))) / (high - low), 2)
+
+    marks = [factor * 10**power for power in range(10) for factor in (1, 2, 5)]
     inside = [side for side in marks if low <= math.log10(side) <= high]
     shown = inside[:: max(1, math.ceil(len(inside) / 7))]
     larger = sum(min(width, height) > 512 for width, height, _ in sizes)
     return Scatter(
-        dots=dots,
-        x_ticks=tuple(Tick(at=MARGIN + place(side), label=f"{side:,}") for side in shown),
-        y_ticks=tuple(Tick(at=SQUARE - place(side), label=f"{side:,}") for side in shown),
+        dots=tuple(Dot(x=x(w), y=y(h), outcome=name, label=f"{w:,} × {h:,} px, {name}") for w, h, name in sizes),
+        x_ticks=tuple(Tick(at=x(side), label=f"{side:,}") for side in shown),
+        y_ticks=tuple(Tick(at=y(side), label=f"{side:,}") for side in shown),
         outcomes=tuple(name for name in OUTCOMES if any(name == outcome for _, _, outcome in sizes)),
         summary=f"{larger:,} of {len(sizes):,} are larger than 512 × 512 px",
     )
