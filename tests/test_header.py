@@ -48,7 +48,7 @@ def exif(orientation: int, order: str = "<") -> bytes:
     return b"Exif\0\0" + mark + body
 
 
-def turned(name: str) -> dict[str, bytes]:
+def turned(name: str) -> dict[str, Any]:
     """Options that lay a picture on its side, where the format can say so."""
     return {"exif": exif(6)} if name in WITH_EXIF else {}
 

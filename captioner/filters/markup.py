@@ -32,7 +32,7 @@ _TAGS = re.compile(
 )
 _ROLES = re.compile(
     r"(?m)^[ \t]{0,8}(?:#{1,6}[ \t]?)?(?:USER|User|ASSISTANT|Assistant|HUMAN|Human|SYSTEM|System|GPT|BOT)[ \t]?:"
-    r"|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
+    r"|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
 )
 _NUMBER = r"\s{0,4}\d{1,5}(?:\.\d{1,6})?\s{0,4}"
 _BOXES = re.compile(rf"\[{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)")

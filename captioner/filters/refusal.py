@@ -13,11 +13,11 @@ from captioner.types import Caption, Sample
 
 _LOOKING = (
     "help|assist|provide|describe|see|view|access|identify|process|fulfill|comply|analy[sz]e|generate|create|caption"
-    "|recognize|open|load|interpret|display|discuss|engage|answer|complete|continue|directly|actually"
+    "|recognize|open|load|interpret|display|discuss|engage|tell you|answer|complete|continue|directly|actually"
 )
 _PICTURE = "(?:image|picture|photo|photograph|video|file|attachment|content|request|url|link)"
 _CANNOT = (
-    r"(?:can'?t|cannot|can not|could ?n[o']?t|won'?t|will not"
+    r"(?:can'?t|cannot|can not|could ?n[o']?t|(?:won'?t|will not)(?: be able to)?"
     r"|(?:am |'m )(?:currently )?(?:unable|not able) to"
     r"|do(?: not|n't) have (?:the (?:ability|capability) to|access to))"
 )
@@ -26,9 +26,9 @@ _BEGINS = r"(?:^|[.!?\n] ?)"
 
 # Each pattern with words of which one must be there: a plain search for them is ten times as fast.
 _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("sorry", "afraid"), rf"\bi(?:'m| am) {_SO}(?:sorry|afraid)[, ]+(?:but )?(?:that )?i ?{_CANNOT}"),
+    (("sorry", "afraid"), rf"{_BEGINS}i(?:'m| am) {_SO}(?:sorry|afraid)[, ]+(?:but )?(?:that )?i ?{_CANNOT}"),
     (("sorry",), rf"{_BEGINS}sorry[,.]? (?:but )?i ?{_CANNOT}"),
-    (("sorry",), rf"\bi(?:'m| am) {_SO}sorry[,.]? (?:but|for the|about the|i)\b"),
+    (("sorry",), rf"{_BEGINS}i(?:'m| am) {_SO}sorry[,.]? (?:but|for the|about the|i)\b"),
     (("i ", "i'm"), rf"\bi ?{_CANNOT} (?:\w+ ){{0,2}}?(?:{_LOOKING})\b"),
     (("i ", "i'm"), r"\bi ?(?:'m|am) (?:just |only )?(?:an? )?(?:text[- ]based|language model|ai\b|large language)"),
     (("as a",), r"\bas an? (?:\w+ ){0,2}?(?:ai|artificial intelligence|llm|language model|text-based)\b"),
@@ -49,7 +49,8 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("image", "picture", "photo", "video"),
         rf"\b{_PICTURE} (?:could not|cannot|can't|couldn't|did not|didn't|failed to|does not|doesn't) (?:be )?"
-        r"(?:load|loaded|displayed|opened|processed|accessed|retrieved|viewed)\b",
+        r"(?:load|loaded|displayed|opened|processed|accessed|retrieved|viewed)\b"
+        rf"|\bthe {_PICTURE} (?:is|was|seems to be) (?:not (?:available|accessible|provided)|unavailable)\b",
     ),
     (("see",), rf"\bi (?:do not|don't|didn't|did not|can't|cannot) (?:\w+ )?see (?:an?|any|the) {_PICTURE}\b"),
     (

@@ -24,7 +24,7 @@ _Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbered:
-    """A text's tokens as integers: exact, then ids with all counters alike; letters: which of them have a letter."""
+    """A text's tokens as integers: exact, then ids with all counters alike; letters: which are words."""
 
     exact: _Ids
     ids: _Ids
@@ -50,7 +50,7 @@ class Repeats:
     """What a text repeats. Shares are 0 to 1 and leave short quotes out: a sign may repeat itself.
 
     loop: the longest one anywhere. own_loop: the longest one outside quotes, own_tokens: tokens there.
-    sentences: share of bytes in sentences said before. ngrams: share of 6-grams with a letter seen before.
+    sentences: share of bytes in sentences said before. ngrams: share of 6-grams with a word in them seen before.
     top_ngram: share of tokens in the most frequent 6-gram. compression: bytes over zlib's bytes.
     """
 
@@ -86,18 +86,31 @@ def number_tokens(words: tuple[str, ...]) -> Numbered:
     """One integer a distinct token; in ids every counter is 0, so that "1. a dog 2. a dog" is a loop."""
     known: dict[str, int] = {}
     exact = np.array([known.setdefault(word, len(known) + 1) for word in words], np.int64)
-    numbers = np.array([False, *(word.isdecimal() and len(word) < 10 for word in known)], np.bool_)
     letters = np.array([False, *(word[0].isalpha() for word in known)], np.bool_)
     ids = exact.copy()
-    ids[_counters(words, np.flatnonzero(numbers[exact]).tolist())] = 0
-    return Numbered(exact=exact, ids=ids, letters=letters[exact])
+    for counts in (_is_number, _is_letter):
+        counting = np.array([False, *map(counts, known)], np.bool_)
+        ids[_counters(words, np.flatnonzero(counting[exact]).tolist())] = 0
+    return Numbered(exact=exact, ids=ids, letters=letters[exact] & (ids > 0))
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) < 10
+
+
+def _is_letter(word: str) -> bool:
+    return len(word) == 1 and "a" <= word <= "z"
 
 
 def _counters(words: tuple[str, ...], places: list[int]) -> list[int]:
-    """The places of numbers that are one more than one of the two numbers before: years and items, not prices."""
+    """The places of numbers that are one more than one of the two before, as years and items are and prices are not.
+
+    Letters count as numbers do: "step b" follows "step a".
+    """
     found, before, last = [], -2, -2
     for place in places:
-        value = int(words[place])
+        word = words[place]
+        value = int(word) if word.isdecimal() else ord(word)
         if value - 1 in (before, last):
             found.append(place)
         before, last = last, value
