@@ -1,4 +1,4 @@
-"""Which keys were seen in a shard: 16 to 32 bytes a key, so that a million of them fit in 16 MB."""
+"""Which keys were seen in a shard: 16 to 32 bytes a key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SeenKeys:
     """
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 << 10))
+        self._slots = array("Q", [_EMPTY]) * 1024
         self._count = 0
 
     def add(self, key: str) -> bool:
@@ -39,7 +39,7 @@ class SeenKeys:
 
     def _grow(self) -> None:
         old = self._slots
-        self._slots = array("Q", bytes(16 * len(old)))
+        self._slots = array("Q", [_EMPTY]) * (2 * len(old))
         for mark in old:
             if mark != _EMPTY:
                 self._slots[self._slot(mark)] = mark

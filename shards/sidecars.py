@@ -16,7 +16,7 @@ class BadSidecar(ValueError):
 def text_of(raw: bytes) -> str:
     """A caption file: UTF-8 without NUL. Raises BadSidecar."""
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise BadSidecar("not UTF-8") from error
     if "\0" in text:
@@ -27,7 +27,7 @@ def text_of(raw: bytes) -> str:
 def json_of(raw: bytes) -> dict[str, Any]:
     """A JSON object of finite numbers and whole characters, at most 32 levels deep. Raises BadSidecar."""
     try:
-        value = _DECODER.decode(raw.decode("utf-8-sig"))
+        value = _DECODER.decode(raw.decode().removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise BadSidecar("not strict JSON") from error
     if not isinstance(value, dict):

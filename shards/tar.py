@@ -248,6 +248,7 @@ class TarReader:
         else:
             self._stream.skip(min(size + -size % BLOCK, self._size - at))
         self._header_bytes += self._stream.offset - at
+        self._last_data = (at, 0)
         return None
 
     def _skip_sparse_map(self, at: int) -> None:
@@ -287,12 +288,13 @@ class TarReader:
     def _resync(self, block: bytes, last: Member | Damage | None) -> Iterator[Member | Damage]:
         """No header here: either it is damaged, or bytes are missing before it and the last item swallowed others."""
         at = self._stream.offset - len(block)
-        begin = self._last_data[0] if last is not None and self._reread <= self._size else at
+        again = last is not None or self._records.pending
+        begin = self._last_data[0] if again and self._reread <= self._size else at
         self._reread += at - begin
         found = self._stream.find_header(begin)
         end = self._size if found is None else found
         self._stream.seek(end)
-        if last is not None and end < at:
+        if end < at:
             yield self._swallowed(last, end, at)
             return
         if last is not None:
@@ -309,16 +311,21 @@ class TarReader:
         self._flags.add("corrupt")
         yield Damage(offset=at, end=end, reason="corrupt_header", detail=f"{end - at} bytes passed over")
 
-    def _swallowed(self, last: Member | Damage, end: int, at: int) -> Damage:
-        """The last item is shorter than it says: a sound header stands at end, within its bytes."""
+    def _swallowed(self, last: Member | Damage | None, end: int, at: int) -> Damage:
+        """The last item, or else the last record, is shorter than it says: a header stands at end, within its bytes."""
         begin, size = self._last_data
+        self._skipped_bytes += end - begin
+        self._flags.add("corrupt")
+        if last is None:
+            self._header_bytes -= at - begin
+            self._records = Records()
+            detail = "a long-name record holds the next header"
+            return Damage(offset=begin - BLOCK, end=end, reason="corrupt_header", detail=detail)
         zeros = self._zero_run * BLOCK
         self._data_bytes -= size
         self._zero_bytes -= zeros
         self._padding_bytes -= at - begin - size - zeros
-        self._skipped_bytes += end - begin
         self._zero_run = 0
-        self._flags.add("corrupt")
         detail = f"{size} bytes announced, the next header stands after {end - begin}"
         named = {"key": last.key, "ext": last.ext, "name": last.name}
         return Damage(offset=last.offset, end=end, reason="truncated_member", detail=detail, **named)

@@ -61,27 +61,27 @@ def member(name: bytes, data: bytes, kind: bytes = b"0") -> bytes:
     return header(name, octal(len(data)), kind) + padded(data)
 
 
-def items_of(data: bytes, **settings: int) -> tuple[list[Member | Damage], Account]:
+def items_of(data: bytes) -> tuple[list[Member | Damage], Account]:
     """What the reader finds, after the check that every byte is accounted for."""
-    reader = TarReader(MemoryBlob(data, chunk_bytes=4096), **settings)
+    reader = TarReader(MemoryBlob(data, chunk_bytes=4096))
     items = list(reader)
     assert reader.account.bytes_accounted == reader.account.size == len(data)
     return items, reader.account
 
 
-def reading_of(data: bytes, take: int | None = None, max_member_bytes: int = 1 << 20) -> TarReading:
+def reading_of(data: bytes, take: int | None = None) -> TarReading:
     return TarReading(
         MemoryBlob(data, chunk_bytes=4096),
         shard="00000",
         meta_of=lambda caption, sidecar: {"caption": caption, "sidecar": sidecar},
         take=take,
-        max_member_bytes=max_member_bytes,
+        max_member_bytes=1 << 20,
     )
 
 
-def rows_of(data: bytes, **settings: int) -> list[Sample | Broken]:
+def rows_of(data: bytes) -> list[Sample | Broken]:
     """Every row of a shard; no two share a key, and every byte is accounted for."""
-    reading = reading_of(data, **settings)
+    reading = reading_of(data)
     rows = list(reading)
     assert reading.account.bytes_accounted == len(data)
     assert len({row.key for row in rows}) == len(rows)

@@ -16,12 +16,12 @@ from shards.tar import MAX_MEMBER_BYTES
 # `similarity` is the ViT-L/14 score: DataComp's own baselines filter by it.
 META = img2dataset.Mapped(
     text=img2dataset.TEXT,
-    numbers={
-        **img2dataset.NUMBERS,
-        "similarity": ("clip_l14_similarity_score", "similarity"),
-        "clip_l14_similarity_score": ("clip_l14_similarity_score",),
-        "clip_b32_similarity_score": ("clip_b32_similarity_score",),
-    },
+    numbers=(
+        ("clip_l14_similarity_score", "similarity"),
+        ("clip_l14_similarity_score", "clip_l14_similarity_score"),
+        ("clip_b32_similarity_score", "clip_b32_similarity_score"),
+        *img2dataset.NUMBERS,
+    ),
 )
 
 

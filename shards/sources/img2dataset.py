@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-Fields = Mapping[str, tuple[str, ...]]  # our name -> theirs, the first that is there counts
+Fields = tuple[tuple[str, str], ...]  # (their name, our name); of several for one of ours the first usable counts
 
-TEXT: Fields = {
-    "caption": ("caption", "TEXT", "text", "alt"),
-    "url": ("url", "URL"),
-    "sha256": ("sha256", "SHA256"),
-    "uid": ("uid", "UID"),
-    "key": ("key",),
-}
-NUMBERS: Fields = {
-    "width": ("width", "WIDTH"),
-    "height": ("height", "HEIGHT"),
-    "original_width": ("original_width",),
-    "original_height": ("original_height",),
-    "similarity": ("similarity", "SIMILARITY"),
-    "punsafe": ("punsafe", "PUNSAFE"),
-    "pwatermark": ("pwatermark", "PWATERMARK"),
-}
+TEXT: Fields = (
+    *(("caption", "caption"), ("TEXT", "caption"), ("text", "caption"), ("alt", "caption")),
+    *(("url", "url"), ("URL", "url")),
+    *(("sha256", "sha256"), ("SHA256", "sha256")),
+    *(("uid", "uid"), ("UID", "uid")),
+    ("key", "key"),
+)
+NUMBERS: Fields = (
+    *(("width", "width"), ("WIDTH", "width")),
+    *(("height", "height"), ("HEIGHT", "height")),
+    *(("original_width", "original_width"), ("original_height", "original_height")),
+    *(("similarity", "similarity"), ("SIMILARITY", "similarity")),
+    *(("punsafe", "punsafe"), ("PUNSAFE", "punsafe")),
+    *(("pwatermark", "pwatermark"), ("PWATERMARK", "pwatermark")),
+)
+_URL_NAMES = tuple(theirs for theirs, ours in TEXT if ours == "url")
 _SIGNING = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 _SIGNED_WITH = frozenset({"awsaccesskeyid", "googleaccessid", "expires", "key-pair-id", "policy", "security-token"})
 _AZURE = frozenset(
@@ -43,15 +42,13 @@ class Mapped:
     def __call__(self, caption: str | None, sidecar: Mapping[str, Any] | None) -> dict[str, Any]:
         meta: dict[str, Any] = {}
         if sidecar is not None:
-            for name, theirs in self.text.items():
-                value = _first(sidecar, theirs)
-                if isinstance(value, str) and value:
-                    meta[name] = value
-            for name, theirs in self.numbers.items():
-                value = _first(sidecar, theirs)
-                if type(value) in (int, float) and math.isfinite(value):
-                    meta[name] = value
-            meta["sidecar"] = _without_signatures(sidecar, self.text["url"])
+            for theirs, ours in self.text:
+                if theirs in sidecar and ours not in meta and isinstance(sidecar[theirs], str) and sidecar[theirs]:
+                    meta[ours] = sidecar[theirs]
+            for theirs, ours in self.numbers:
+                if theirs in sidecar and ours not in meta and type(sidecar[theirs]) in (int, float):
+                    meta[ours] = sidecar[theirs]
+            meta["sidecar"] = _without_signatures(sidecar)
         if caption:
             meta["caption"] = caption
         if "url" in meta:
@@ -59,18 +56,10 @@ class Mapped:
         return meta
 
 
-def _first(sidecar: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    for name in names:
-        value = sidecar.get(name)
-        if value is not None:
-            return value
-    return None
-
-
-def _without_signatures(sidecar: Mapping[str, Any], url_names: tuple[str, ...]) -> Mapping[str, Any]:
-    signed = {name: sidecar[name] for name in url_names if isinstance(sidecar.get(name), str)}
-    public = {name: public_url(url) for name, url in signed.items()}
-    return sidecar if public == signed else {**sidecar, **public}
+def _without_signatures(sidecar: Mapping[str, Any]) -> Mapping[str, Any]:
+    urls = {name: sidecar[name] for name in _URL_NAMES if isinstance(sidecar.get(name), str)}
+    public = {name: public_url(url) for name, url in urls.items()}
+    return sidecar if public == urls else {**sidecar, **public}
 
 
 def public_url(url: str) -> str:

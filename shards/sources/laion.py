@@ -14,8 +14,8 @@ from shards.sources.tars import plan_tars
 from shards.tar import MAX_MEMBER_BYTES
 
 META = img2dataset.Mapped(
-    text={**img2dataset.TEXT, "nsfw": ("NSFW", "nsfw"), "license": ("LICENSE", "license"), "language": ("LANGUAGE",)},
-    numbers={**img2dataset.NUMBERS, "aesthetic": ("AESTHETIC_SCORE", "aesthetic", "aesthetic_score")},
+    text=(*img2dataset.TEXT, ("NSFW", "nsfw"), ("nsfw", "nsfw"), ("LICENSE", "license"), ("LANGUAGE", "language")),
+    numbers=(*img2dataset.NUMBERS, ("AESTHETIC_SCORE", "aesthetic"), ("aesthetic", "aesthetic")),
 )
 
 
