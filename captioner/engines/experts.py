@@ -35,6 +35,7 @@ class Experts:
     version: ClassVar[int] = 1
     MODEL: ClassVar[str] = MODEL
     REVISION: ClassVar[str] = REVISION
+    SLOTS: ClassVar[int] = 1
 
     async def __aenter__(self) -> Experts:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="experts")

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from captioner.experts.facts import Look, Shares
-from captioner.experts.voice import Voice, listed
+from captioner.experts.voice import Voice, at, listed
 
 MOSTLY, NEARLY_ALL = 0.62, 0.9
 PAIR, SECOND = 0.75, 0.25
+NOTED = 0.15  # share from which a colour is worth naming
 DIFFER = 0.3  # total variation from which two regions are told apart
-GREY_CHROMA = 8.0
+GREYS_ONLY, MUTED, STRONG = 8.0, 28.0, 75.0  # 98th percentile of CIE C*
+DARK, BRIGHT, CONTRAST = 28.0, 76.0, 26.0  # CIE L*
+EDGELESS, SMOOTH, DENSE = 1.2, 2.5, 14.0  # grey levels a px
+FEW = 2  # parts about the look, up to which one about the light is added
+FLAT = 0.75  # share of px equal to their neighbours in a graphic
+DOWN, ACROSS = ("top", "middle", "bottom"), ("left", "centre", "right")
+NINTHS = (
+    "the upper left",
+    "the top",
+    "the upper right",
+    "the left",
+    "the middle",
+    "the right",
+    "the lower left",
+    "the bottom",
+    "the lower right",
+)
 
 
 def format_of(look: Look) -> str:
@@ -23,43 +40,105 @@ def format_of(look: Look) -> str:
     return "landscape-format" if ratio > 1 else "portrait-format"
 
 
+def plain(look: Look) -> bool:
+    """Whether there is nothing but one colour."""
+    return look.overall.fine[0][1] >= 0.98 and look.contrast < 2.5 and max(look.detail) < EDGELESS
+
+
 def outline(look: Look, voice: Voice, noun: str) -> str:
-    """An opening for a picture of which nothing can be named."""
-    colours = "black, white and grey" if look.chroma < GREY_CHROMA else _leading(look.overall)
-    wordings = (f"this is a {format_of(look)} {noun} in {colours}", f"a {format_of(look)} {noun} in {colours}")
-    return voice.pick("outline", wordings)
+    """An opening for a picture of which nothing can be named: what kind of surface it is."""
+    kind = format_of(look)
+    if plain(look):
+        colour = look.overall.fine[0][0]
+        wordings = (f"this {kind} {noun} is a plain {colour} surface", f"plain {colour} fills this {kind} {noun}")
+        return voice.pick("plain", wordings)
+    surface = _surface(look)
+    return voice.pick("outline", (f"this is a {kind} {noun} {surface}", f"a {kind} {noun} {surface}"))
 
 
-def appearance(look: Look, voice: Voice, noun: str) -> list[str]:
-    """What can be said of any picture."""
-    parts = [_palette(look, voice, noun), _accents(look, voice), _light(look, voice, noun), _detail(look, voice)]
-    return [part for part in parts if part]
+def _surface(look: Look) -> str:
+    if max(look.detail) < EDGELESS:
+        return "with soft gradations and hardly any edges"
+    if min(look.detail) > DENSE:
+        return "with dense, fine detail all over"
+    if look.flat >= FLAT:
+        return "with large even areas and few edges"
+    return f"in {leading(look.overall)}"
 
 
-def _leading(shares: Shares) -> str:
-    names = [name for name, share in shares.broad[:3] if share >= 0.12]
+def appearance(look: Look, voice: Voice, noun: str, *, outlined: bool) -> list[str]:
+    """What can be said of any picture, apart from what it shows. outlined: its outline was told already."""
+    if plain(look):
+        return []
+    palette = _palette(look, voice, noun)
+    told = outlined and not palette and _surface(look).startswith("in ")
+    parts = [
+        palette or ("" if told else _throughout(look, voice, noun)),
+        _accent(look, voice) or _spot(look, voice),
+        _light(look, voice, noun),
+        _detail(look, voice),
+    ]
+    told_parts = [part for part in parts if part]
+    return told_parts if len(told_parts) > FEW else told_parts + _brightest(look, voice)
+
+
+def _brightest(look: Look, voice: Voice) -> list[str]:
+    if not look.brightest:
+        return []
+    where = at(look.brightest)
+    return [voice.pick("brightest", (f"the light is brightest {where}", f"the brightest area is {where}"))]
+
+
+def leading(shares: Shares) -> str:
+    """The colours that cover most of a region."""
+    names = [name for name, share in shares.broad[:3] if share >= NOTED]
     return listed(names or [shares.broad[0][0]])
 
 
 def _palette(look: Look, voice: Voice, noun: str) -> str:
-    if look.chroma < GREY_CHROMA:
-        return voice.pick("grey", (f"the {noun} has no colour", f"it is a {noun} without colour, in greys only"))
+    """The colours of the thirds, down or across, whichever differ more; nothing if they hardly do."""
+    if look.chroma < GREYS_ONLY:
+        wordings: tuple[str, ...] = (f"the {noun} has no colour, only greys", f"this is a {noun} without colour")
+        return voice.pick("grey", wordings)
     down, across = _apart(look.rows), _apart(look.columns)
-    if max(down, across) < DIFFER:
-        return _throughout(look, voice, noun)
-    thirds, names = (
-        (look.rows, ("top", "middle", "bottom")) if down >= across else (look.columns, ("left", "centre", "right"))
+    thirds, names = (look.columns, ACROSS) if across > down else (look.rows, DOWN)
+    said = [region(third) for third in thirds]
+    if max(down, across) < DIFFER or len(set(said)) == 1:
+        return ""
+    if said[0] == said[1]:
+        return f"the {names[0]} and the {names[1]} are {said[0]}, while the {names[2]} is {said[2]}"
+    if said[1] == said[2]:
+        return f"the {names[0]} is {said[0]}, while the {names[1]} and the {names[2]} are {said[1]}"
+    first, second, third = (f"the {name} is {colours}" for name, colours in zip(names, said, strict=True))
+    wordings = (
+        f"{first}, {second} and {third}",
+        f"while {first}, {second} and {third}",
+        f"{first}; {second}, and {third}",
+        f"{third}, {second} and {first}",
+        f"the {names[0]} third is {said[0]}, the {names[1]} one {said[1]} and the {names[2]} one {said[2]}",
+        f"seen from {names[0]} to {names[2]}, the {noun} is first {said[0]}, then {said[1]} and finally {said[2]}",
     )
-    said = [_region(third) for third in thirds]
-    return f"the {names[0]} is {said[0]}, the {names[1]} {said[1]} and the {names[2]} {said[2]}"
+    return voice.pick("palette", wordings)
 
 
 def _throughout(look: Look, voice: Voice, noun: str) -> str:
-    colours = _leading(look.overall)
-    return voice.pick("palette", (f"its colours are mainly {colours}", f"{colours} are its main colours"))
+    name, share = look.overall.fine[0]
+    if share >= MOSTLY:
+        wordings: tuple[str, ...] = (f"{name} is the main colour throughout", f"the {noun} is mostly {name}")
+        return voice.pick("throughout", wordings)
+    colours = leading(look.overall)
+    if " and " not in colours:
+        return voice.pick("one", (f"{colours} is its most common colour", f"its most common colour is {colours}"))
+    wordings = (
+        f"its main colours are {colours}",
+        f"{colours} are its main colours",
+        f"the {noun} is mainly in {colours}",
+    )
+    return voice.pick("throughout", wordings)
 
 
-def _region(shares: Shares) -> str:
+def region(shares: Shares) -> str:
+    """A region's colours as what follows "is"."""
     for ranked in (shares.fine, shares.broad):
         name, share = ranked[0]
         if share >= NEARLY_ALL:
@@ -69,7 +148,8 @@ def _region(shares: Shares) -> str:
     (first, most), (second, next_most) = shares.broad[:2]
     if most + next_most >= PAIR and next_most >= SECOND:
         return f"{first} and {second}"
-    return f"mixed, with {first} the most common"
+    names = [name for name, share in shares.broad[:3] if share >= NOTED]
+    return f"a mix of {listed(names)}" if len(names) > 1 else f"a mix led by {names[0]}"
 
 
 def _apart(thirds: tuple[Shares, Shares, Shares]) -> float:
@@ -78,30 +158,67 @@ def _apart(thirds: tuple[Shares, Shares, Shares]) -> float:
     return sum(abs(first.get(name, 0.0) - last.get(name, 0.0)) for name in first.keys() | last.keys()) / 2
 
 
-def _accents(look: Look, voice: Voice) -> str:
+def _accent(look: Look, voice: Voice) -> str:
     if not look.accents:
         return ""
     accent = look.accents[0]
-    where = ("in " if accent.place == "the middle" else "at ") + accent.place
-    return voice.pick(
-        "accent",
-        (f"a vivid {accent.colour} accent stands out {where}", f"{where} there is a patch of vivid {accent.colour}"),
+    where = at(accent.place)
+    wordings = (
+        f"a patch of vivid {accent.colour} stands out {where}",
+        f"{where} there is a vivid {accent.colour} accent",
+        f"vivid {accent.colour} catches the eye {where}",
     )
+    return voice.pick("accent", wordings)
+
+
+def _spot(look: Look, voice: Voice) -> str:
+    if look.spot is None:
+        return ""
+    colour, where = look.spot.colour, at(look.spot.place)
+    return voice.pick("spot", (f"{where} it is mostly {colour}", f"{colour} prevails {where}"))
 
 
 def _light(look: Look, voice: Voice, noun: str) -> str:
-    if look.lightness < 28:
-        return voice.pick("dark", (f"the {noun} is dark overall", "its tones are dark"))
-    if look.lightness > 75:
-        return voice.pick("bright", (f"the {noun} is bright overall", "its tones are light"))
-    if look.contrast > 27:
+    strong = " and light and dark areas contrast strongly" if look.contrast > CONTRAST else ""
+    if look.lightness < DARK:
+        return voice.pick("dark", (f"the {noun} is dark overall", "most of its tones are dark")) + strong
+    if look.lightness > BRIGHT:
+        return voice.pick("bright", (f"the {noun} is bright overall", "most of its tones are light")) + strong
+    if strong:
+        return voice.pick("contrast", (strong.removeprefix(" and "), "there is strong contrast between light and dark"))
+    if GREYS_ONLY <= look.chroma < MUTED:
+        return voice.pick("muted", ("the colours are muted", "none of the colours is strong"))
+    if look.chroma > STRONG:
         return voice.pick(
-            "contrast", ("light and dark areas contrast strongly", "there is strong contrast between light and dark")
+            "strong", ("some of the colours are strong and saturated", f"the {noun} has strong, saturated colours")
         )
     return ""
 
 
 def _detail(look: Look, voice: Voice) -> str:
-    if max(look.detail) < 1.0:
-        return "there are hardly any edges"
+    """Where the edges are, if they are mostly in one place."""
+    ranked = sorted(range(9), key=lambda ninth: -look.detail[ninth])
+    most, least = look.detail[ranked[0]], look.detail[ranked[-1]]
+    if most < SMOOTH:
+        return ""
+    if look.detail[ranked[0]] > 1.8 * look.detail[ranked[1]]:
+        where = at(NINTHS[ranked[0]])
+        return voice.pick(
+            "sharpest", (f"the finest detail is {where}", f"there is more fine detail {where} than anywhere else")
+        )
+    rows = [sum(look.detail[start : start + 3]) for start in (0, 3, 6)]
+    columns = [sum(look.detail[start::3]) for start in (0, 1, 2)]
+    for sums, (one, other) in ((rows, ("top", "bottom")), (columns, ("left", "right"))):
+        for rich, poor in ((one, other), (other, one)):
+            high, low = (sums[0], sums[2]) if rich == one else (sums[2], sums[0])
+            if high > 3 * low:
+                wordings = (
+                    f"the {rich} is rich in detail and the {poor} comparatively smooth",
+                    f"there is far more detail at the {rich} than at the {poor}",
+                )
+                return voice.pick("richer", wordings)
+    if least > 0.6 * most and most > SMOOTH:
+        return voice.pick(
+            "even", ("detail is spread evenly over the frame", "no part of it is much busier than the rest")
+        )
     return ""

@@ -9,6 +9,14 @@ from typing import Any, Literal
 Box = tuple[float, float, float, float]
 
 
+def within(one: Box, other: Box) -> float:
+    """How much of the smaller of two boxes lies in the larger, 0 to 1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return max(0.0, width) * max(0.0, height) / max(smaller, 1e-9)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
     """What the picture as a whole shows. phrase: with its article; resembles: a leaf it only looks like."""
@@ -28,6 +36,7 @@ class Thing:
     name: str
     score: float
     agreed: float
+    hedged: bool
     box: Box
 
 
@@ -61,7 +70,8 @@ class Accent:
 class Look:
     """What can be measured without knowing what is shown.
 
-    rows: top, middle, bottom third. columns: left, middle, right third. lightness: mean CIE L*, 0 to 100.
+    rows: top, middle, bottom third. columns: left, middle, right third. spot: a ninth with a colour of its own.
+    brightest: the ninth that is clearly the brightest, "" where none is. lightness: mean CIE L*, 0 to 100.
     contrast: its standard deviation. chroma: the 98th percentile of CIE C*. detail: mean edge strength of the
     nine ninths, row by row. flat: share of pixels that equal their neighbours.
     """
@@ -72,6 +82,8 @@ class Look:
     rows: tuple[Shares, Shares, Shares]
     columns: tuple[Shares, Shares, Shares]
     accents: tuple[Accent, ...]
+    spot: Accent | None
+    brightest: str
     lightness: float
     contrast: float
     chroma: float
@@ -81,13 +93,17 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything the experts saw. more: names of things of which there may be others than those stated."""
+    """Everything the experts saw.
+
+    more: names of things of which there may be others than those stated. lines: those that can be quoted;
+    lines_found: all that look like lines of text.
+    """
 
     tags: tuple[Tag, ...]
     things: tuple[Thing, ...]
     more: frozenset[str]
     lines: tuple[Line, ...]
-    unread: int
+    lines_found: int
     look: Look
 
 
@@ -105,7 +121,7 @@ def to_json(facts: Facts) -> Mapping[str, Any]:
         ],
         "objects": [
             {"name": thing.name, "score": round(thing.score, 3), "agreed": round(thing.agreed, 3)}
-            | {"box": _rounded(thing.box)}
+            | {"hedged": thing.hedged, "box": _rounded(thing.box)}
             for thing in facts.things
         ],
         "text": [{"text": line.text, "score": round(line.score, 3), "box": _rounded(line.box)} for line in facts.lines],
@@ -119,6 +135,8 @@ def _look_json(look: Look) -> Mapping[str, Any]:
         "rows": [_shares_json(row) for row in look.rows],
         "columns": [_shares_json(column) for column in look.columns],
         "accents": [{"colour": a.colour, "place": a.place, "share": round(a.share, 3)} for a in look.accents],
+        "spot": None if look.spot is None else {"colour": look.spot.colour, "place": look.spot.place},
+        "brightest": look.brightest,
         "lightness": round(look.lightness, 1),
         "contrast": round(look.contrast, 1),
         "chroma": round(look.chroma, 1),

@@ -8,121 +8,139 @@ from collections.abc import Iterator
 from captioner.experts.appearance import appearance, format_of, outline
 from captioner.experts.facts import Facts, Line, Tag, Thing
 from captioner.experts.look import place
-from captioner.experts.voice import Voice, counted, listed, sentence
+from captioner.experts.voice import Voice, at, counted, listed, sentence
 
-HUGE = 0.5  # share of the picture from which a box has no place but "much of it"
-FEW_LINES = 5
-LONGEST_QUOTE = 90  # characters
+HUGE, ALL = 0.5, 0.85  # shares of the picture from which a box has no place but "much of the frame"
+FEW_LINES, FIRST_LINES, MANY_LINES = 5, 3, 15
+LONGEST_QUOTE = 80  # characters
+HEDGES = ("what looks like", "what appears to be", "what seems to be")
 
-# Tags that say no more than a box of this name does.
+_CREATURE = ("mammal", "animal")
+_VEHICLE = ("motor vehicle", "vehicle")
+# Box name -> tags that say no more than the box does: they are told once.
 SAME_AS = {
-    "dog": ("dog", "mammal", "animal", "dog or a wild relative of dogs"),
-    "cat": ("cat", "cat or wild cat", "mammal", "animal"),
-    "bird": ("bird", "animal", "parrot", "chicken"),
-    "horse": ("horse", "hoofed animal", "mammal", "animal"),
-    "sheep": ("sheep or goat", "hoofed animal", "mammal", "animal"),
-    "cow": ("bovine animal", "hoofed animal", "mammal", "animal"),
-    "elephant": ("elephant", "mammal", "animal"),
-    "bear": ("bear", "mammal", "animal"),
-    "zebra": ("zebra", "hoofed animal", "mammal", "animal"),
-    "car": ("car", "motor vehicle", "vehicle"),
-    "bus": ("bus", "motor vehicle", "vehicle"),
-    "truck": ("truck", "motor vehicle", "vehicle"),
+    "dog": ("dog", "dog or a wild relative of dogs", *_CREATURE),
+    "cat": ("cat", "cat or wild cat", *_CREATURE),
+    "bird": ("bird", "parrot", "chicken", "animal"),
+    "horse": ("hoofed animal", *_CREATURE),
+    "sheep": ("hoofed animal", *_CREATURE),
+    "cow": ("hoofed animal", *_CREATURE),
+    "elephant": ("elephant", *_CREATURE),
+    "bear": ("bear", *_CREATURE),
+    "zebra": ("zebra", "hoofed animal", *_CREATURE),
+    "car": ("car", *_VEHICLE),
+    "bus": ("bus", *_VEHICLE),
+    "truck": ("truck", *_VEHICLE),
     "train": ("train or tram", "vehicle"),
     "plane": ("aircraft", "vehicle"),
-    "boat": ("boat or ship", "vehicle"),
+    "boat": ("boat or ship", "sailing boat", "vehicle"),
     "bicycle": ("bicycle", "two-wheeled vehicle", "vehicle"),
-    "motorcycle": ("motorcycle or scooter", "two-wheeled vehicle", "vehicle"),
+    "motorcycle": ("two-wheeled vehicle", "vehicle"),
     "cup": ("cup or mug",),
     "bottle": ("bottle",),
     "wine glass": ("wine glass",),
     "couch": ("couch", "furniture"),
     "chair": ("chair or bench", "furniture"),
+    "bench": ("chair or bench", "furniture"),
     "bed": ("bed", "furniture"),
-    "screen": ("screen", "electronic equipment"),
+    "screen": ("electronic equipment",),
     "laptop": ("laptop computer", "electronic equipment"),
     "keyboard": ("keyboard", "electronic equipment"),
     "umbrella": ("umbrella",),
     "teddy bear": ("teddy bear",),
     "pizza": ("pizza", "food"),
-    "orange": ("citrus fruit", "fruit", "fruit or vegetables", "food"),
-    "banana": ("banana", "fruit", "fruit or vegetables", "food"),
+    "piece of fruit": ("fruit", "fruit or vegetables", "food"),
+    "broccoli": ("vegetables", "fruit or vegetables", "food"),
 }
 
 
 def describe(facts: Facts, voice: Voice, noun: str = "picture") -> str:
     """Several sentences about the facts. noun: what is described, "picture" or "video frame"."""
-    parts = [_opening(facts, voice, noun), *_others(facts, voice), *_written(facts, voice)]
-    parts += appearance(facts.look, voice, noun)
+    groups = _grouped(facts)
+    tag = facts.tags[0] if facts.tags else None
+    told = next((group for group in groups if tag is None or tag.name in SAME_AS.get(group[0].name, ())), None)
+    left = [group for group in groups if group is not told]
+    shown = _subject(tag, told, facts, voice)
+    parts = [
+        _opening(shown, facts, voice, noun),
+        *_others(left, facts, voice),
+        *_written(facts, voice),
+        *appearance(facts.look, voice, noun, outlined=not shown),
+    ]
     return " ".join(sentence(part) for part in parts)
 
 
-def _opening(facts: Facts, voice: Voice, noun: str) -> str:
-    shown = _subject(facts, voice)
+def _opening(shown: str, facts: Facts, voice: Voice, noun: str) -> str:
     if not shown:
         return outline(facts.look, voice, noun)
     kind = format_of(facts.look)
     wordings = (
         f"this {kind} {noun} shows {shown}",
         f"{shown} can be seen in this {kind} {noun}",
-        f"in this {kind} {noun} there is {shown}",
-        f"the {kind} {noun} contains {shown}",
+        f"a {kind} {noun} of {shown}",
+        f"shown in this {kind} {noun}: {shown}",
+        f"in this {kind} {noun} one sees {shown}",
     )
-    several = shown.split()[0] in ("at", "two", "three", "four", "five", "six", "seven", "eight")
-    return voice.pick("opening", wordings).replace("there is", "there are" if several else "there is")
+    return voice.pick("opening", wordings)
 
 
-def _subject(facts: Facts, voice: Voice) -> str:
-    """What the opening names: the deepest tag, counted if boxes of it were found; without a tag the largest boxes."""
-    groups = _grouped(facts)
-    tag = facts.tags[0] if facts.tags else None
+def _subject(tag: Tag | None, told: list[Thing] | None, facts: Facts, voice: Voice) -> str:
+    """What the opening names: the boxes that are what the deepest tag says, or else the tag itself."""
+    if told is not None:
+        alike = _alike(tag) if tag else ""
+        return f"{_counted(told, facts, voice)}{_places(told)}{alike}"
     if tag is None:
-        return _counted(groups[0], facts) if groups else ""
-    for group in groups:
-        if tag.name in SAME_AS.get(group[0].name, ()):
-            return _counted(group, facts) + _resembling(tag, many=len(group) > 1)
-    if tag.hedged:
-        return voice.pick("hedge", ("what looks like ", "what appears to be ", "probably ")) + tag.phrase
-    return tag.phrase + _resembling(tag, many=False)
-
-
-def _resembling(tag: Tag, *, many: bool) -> str:
-    if not tag.resembles:
         return ""
-    return f" of a kind that {'resemble' if many else 'resembles'} the {tag.resembles}".replace(" of a kind that", ",")
+    return f"{_hedge(voice, many=False)} {tag.phrase}" if tag.hedged else f"{tag.phrase}{_alike(tag)}"
+
+
+def _alike(tag: Tag) -> str:
+    return f", resembling the {tag.resembles}" if tag.resembles else ""
+
+
+def _hedge(voice: Voice, *, many: bool) -> str:
+    hedge = voice.pick("hedge", HEDGES)
+    return hedge.replace("looks", "look").replace("appears", "appear").replace("seems", "seem") if many else hedge
 
 
 def _grouped(facts: Facts) -> list[list[Thing]]:
-    """Things by name, the most of the picture first."""
+    """Things by name, those that cover the most of the picture first."""
     named: dict[str, list[Thing]] = defaultdict(list)
     for thing in facts.things:
         named[thing.name].append(thing)
     return sorted(named.values(), key=lambda group: (-sum(_area(thing) for thing in group), group[0].name))
 
 
-def _counted(group: list[Thing], facts: Facts) -> str:
-    name = group[0].name
-    least = "at least " if name in facts.more else ""
-    return f"{least}{counted(name, len(group))}{_places(group)}"
+def _counted(group: list[Thing], facts: Facts, voice: Voice) -> str:
+    """ "two dogs", "at least one person", "what looks like a person"."""
+    name, count = group[0].name, len(group)
+    number = counted(name, count)
+    if any(thing.hedged for thing in group):
+        return f"{_hedge(voice, many=count > 1)} {number}"
+    if name in facts.more:
+        return f"at least one {name}" if count == 1 else f"at least {number}"
+    return number
 
 
 def _places(group: list[Thing]) -> str:
-    if len(group) == 1:
-        return f", filling {_much(group[0])}" if _area(group[0]) > HUGE else f" {_at(group[0])}"
-    places = [_at(thing) for thing in group]
+    """Where the things of the opening are, each of two by itself."""
+    places = [_at(thing) for thing in sorted(group, key=lambda thing: thing.box)]
     if len(group) == 2 and places[0] != places[1]:
         return f", one {places[0]} and one {places[1]}"
-    return f" {places[0]}" if len(set(places)) == 1 else ""
+    return _place(group)
 
 
-def _much(thing: Thing) -> str:
-    return "nearly all of the frame" if _area(thing) > 0.85 else "much of the frame"
+def _place(group: list[Thing]) -> str:
+    """Where the things are, if they are in one place."""
+    if len(group) == 1 and _area(group[0]) > HUGE:
+        return f", filling {'nearly all' if _area(group[0]) > ALL else 'much'} of the frame"
+    places = {_at(thing) for thing in group}
+    return f" {places.pop()}" if len(places) == 1 else ""
 
 
 def _at(thing: Thing) -> str:
     left, top, right, bottom = thing.box
-    where = place((left + right) / 2, (top + bottom) / 2)
-    return f"{'in' if where == 'the middle' else 'at'} {where}"
+    return at(place((left + right) / 2, (top + bottom) / 2))
 
 
 def _area(thing: Thing) -> float:
@@ -130,33 +148,33 @@ def _area(thing: Thing) -> float:
     return (right - left) * (bottom - top)
 
 
-def _others(facts: Facts, voice: Voice) -> Iterator[str]:
+def _others(groups: list[list[Thing]], facts: Facts, voice: Voice) -> Iterator[str]:
     """The boxes that the opening left out."""
-    groups = _grouped(facts)
-    tag = facts.tags[0].name if facts.tags else None
-    told = next((g for g in groups if tag is None or tag in SAME_AS.get(g[0].name, ())), None)
-    left = [_counted(group, facts) for group in groups if group is not told]
-    if left:
-        yield voice.pick("others", ("also visible: {}", "there is also {}", "one can also make out {}")).format(
-            listed(left)
-        )
+    if not groups:
+        return
+    things = listed([f"{_counted(group, facts, voice)}{_place(group)}" for group in groups])
+    wordings = (f"also visible: {things}", f"the frame also holds {things}", f"besides, one sees {things}")
+    yield voice.pick("others", wordings)
 
 
 def _written(facts: Facts, voice: Voice) -> Iterator[str]:
     lines = facts.lines
     if not lines:
         return
-    quotes = listed([f'"{_clipped(line)}"' for line in lines[:FEW_LINES]])
-    where = place(*_middle(lines))
-    if len(lines) > FEW_LINES:
-        yield f"about {len(lines)} lines of text can be read, beginning with {quotes}"
+    if len(lines) <= FEW_LINES and facts.lines_found <= 2 * FEW_LINES:
+        where, quotes = at(place(*_middle(lines))), _quoted(lines)
+        wordings = (f"text {where} reads {quotes}", f"one can read {quotes} {where}", f"written {where}: {quotes}")
+        yield voice.pick("written", wordings)
         return
-    wordings = (f"written text {_near(where)} reads {quotes}", f"the words {quotes} can be read {_near(where)}")
-    yield voice.pick("written", wordings)
+    quotes = _quoted(lines[:FIRST_LINES])
+    many = f"at least {counted('line', len(lines))} of text"
+    if facts.lines_found >= MANY_LINES and len(lines) >= MANY_LINES // 3:
+        many = "many lines of text"
+    yield voice.pick("written", (f"there are {many}, among them {quotes}", f"{many} can be read, such as {quotes}"))
 
 
-def _near(where: str) -> str:
-    return f"in {where}" if where == "the middle" else f"at {where}"
+def _quoted(lines: tuple[Line, ...]) -> str:
+    return listed([f'"{_clipped(line)}"' for line in lines])
 
 
 def _middle(lines: tuple[Line, ...]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +12,33 @@ from PIL import Image
 from captioner.experts.facts import Accent, Look, Shares
 from captioner.experts.sessions import Floats
 
+SPOT, RARE = 0.62, 0.25  # shares of a colour in its ninth and in the whole picture
+BRIGHTER, BRIGHT = 9.0, 60.0  # CIE L* above the next ninth, and at all
 SIDE = 96  # px of the copy whose colours are counted
 FINE = 384  # px of the longer side of the copy whose edges are measured
 VIVID = 50.0  # CIE C* of an accent
 ACCENT_LEAST, ACCENT_MOST = 0.004, 0.12
+ACCENT_PURE = 0.75  # share of the vivid pixels around it that have its colour
 ACCENT_SPREAD = 0.17  # standard deviation of its pixels' places, as a fraction of the picture
 PLACES = (
     ("the upper left", "the top", "the upper right"),
     ("the left", "the middle", "the right"),
     ("the lower left", "the bottom", "the lower right"),
 )
+# What a vivid patch may be called, and the colour names that its pixels then have.
+VIVID_COLOURS = {
+    "red": ("red",),
+    "orange": ("orange",),
+    "reddish orange": ("red", "orange", "orange-brown"),
+    "yellow": ("yellow",),
+    "yellow-orange": ("yellow", "orange"),
+    "green": ("green",),
+    "turquoise": ("turquoise",),
+    "blue": ("blue",),
+    "purple": ("purple",),
+    "magenta": ("magenta",),
+    "pink": ("pink", "magenta"),
+}
 Names = NDArray[np.str_]
 
 
@@ -40,6 +58,8 @@ def look(picture: Image.Image) -> Look:
         rows=(rows[0], rows[1], rows[2]),
         columns=(columns[0], columns[1], columns[2]),
         accents=_accents(names, lab),
+        spot=_spot(names),
+        brightest=_brightest(lab[..., 0]),
         lightness=float(lab[..., 0].mean()),
         contrast=float(lab[..., 0].std()),
         chroma=float(np.percentile(chroma(lab), 98)),
@@ -78,7 +98,8 @@ def named(rgb: Floats, lab: Floats) -> Names:
         (grey, "white"),
         (red & (pure < 32) & (light < 62), "reddish brown"),
         *_bands(red, light, ("dark red", 30), ("red", 66), ("pink", 101)),
-        (warm & (pure >= 62) & (light >= 45), "orange"),
+        (warm & (pure >= 50) & (light >= 56), "orange"),
+        (warm & (pure >= 42) & (light >= 34), "orange-brown"),
         (warm & (light >= 60), "beige"),
         *_bands(warm, light, ("dark brown", 30), ("brown", 101)),
         (yellow & (pure < 36) & (light >= 62), "beige"),
@@ -132,16 +153,49 @@ def _accents(names: Names, lab: Floats) -> tuple[Accent, ...]:
     if vivid.mean() > 2 * ACCENT_MOST:
         return ()
     broads = np.vectorize(broad)(names)
-    found = []
-    for colour in sorted(set(broads[vivid].tolist())):
-        where = np.argwhere(vivid & (broads == colour)) / SIDE
-        share = len(where) / SIDE**2
-        compact = bool(where.std(axis=0).max() <= ACCENT_SPREAD)
-        rare = float((broads == colour).mean()) <= ACCENT_MOST
-        if ACCENT_LEAST <= share <= ACCENT_MOST and compact and rare:
-            y, x = where.mean(axis=0).tolist()
-            found.append(Accent(colour=colour, place=place(x, y), share=share))
-    return tuple(sorted(found, key=lambda accent: -accent.share))
+    found = [_patch(broads, vivid, colour) for colour in VIVID_COLOURS]
+    return tuple(sorted((accent for accent in found if accent), key=lambda accent: (-accent.share, accent.colour)))
+
+
+def _patch(broads: Names, vivid: NDArray[np.bool_], colour: str) -> Accent | None:
+    """The vivid pixels of a colour, if they lie together, are rare and have no vivid neighbours of other colours."""
+    coloured = np.isin(broads, VIVID_COLOURS[colour])
+    mine = vivid & coloured
+    share = float(mine.mean())
+    if not ACCENT_LEAST <= share <= ACCENT_MOST or float(coloured.mean()) > 1.5 * ACCENT_MOST:
+        return None
+    where = np.argwhere(mine)
+    middle, spread = where.mean(axis=0), where.std(axis=0)
+    if spread.max() > ACCENT_SPREAD * SIDE:
+        return None
+    (top, left), (bottom, right) = np.maximum(middle - 2 * spread - 2, 0), middle + 2 * spread + 3
+    around = np.s_[int(top) : int(bottom), int(left) : int(right)]
+    if mine[around].sum() < ACCENT_PURE * vivid[around].sum():
+        return None
+    y, x = (middle / SIDE).tolist()
+    return Accent(colour=colour, place=place(x, y), share=share)
+
+
+def _ninths(values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
+    third = SIDE // 3
+    return [
+        (PLACES[row][column], values[row * third : (row + 1) * third, column * third : (column + 1) * third])
+        for row in range(3)
+        for column in range(3)
+    ]
+
+
+def _spot(names: Names) -> Accent | None:
+    """The ninth that is mostly of a colour which is rare in the picture as a whole."""
+    rare = {name for name, share in _shares(names).broad if share <= RARE}
+    tops = [(where, *_shares(block).broad[0]) for where, block in _ninths(names)]
+    spots = [Accent(colour=name, place=where, share=share) for where, name, share in tops if share >= SPOT]
+    return max((spot for spot in spots if spot.colour in rare), key=lambda spot: spot.share, default=None)
+
+
+def _brightest(light: Floats) -> str:
+    ranked = sorted(((float(block.mean()), where) for where, block in _ninths(light)), reverse=True)
+    return ranked[0][1] if ranked[0][0] >= BRIGHT and ranked[0][0] - ranked[1][0] >= BRIGHTER else ""
 
 
 def place(x: float, y: float) -> str:

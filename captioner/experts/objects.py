@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from captioner.experts.facts import Thing
+from captioner.experts.facts import Box, Thing, within
 from captioner.experts.sessions import Floats, Network
 from captioner.experts.tags import Classifier
 from captioner.experts.taxonomy import indices
@@ -21,12 +20,15 @@ MEAN = np.array([103.53, 116.28, 123.675], dtype=np.float32)  # BGR
 SPREAD = np.array([57.375, 57.12, 58.395], dtype=np.float32)
 
 SEEN = 0.35  # a box below it is nothing at all
-STATED = 0.68  # a lone box below it stays out
+# A box is stated if the classifier gives the second number at least to what its class calls up.
+STATED = ((0.68, 0.25), (0.45, 0.50))
 PERSON = 0.85  # ImageNet has no class for persons, so the box alone must do
-AGREED = 0.12
+LIKELY_PERSON = 0.74  # hedged, and only if the mirrored picture says so too and the crop is no animal
+BEAST = 0.30
 SAME = 0.55  # IoU at which two boxes are one thing
+WITHIN = 0.80  # share of a box inside a surer one of its class at which it is a part of that
 SMALLEST = 20.0  # px of 416: less is too little to classify
-MOST = 8  # boxes shown to the classifier
+MOST = 6  # boxes shown to the classifier
 
 # COCO class -> ImageNet classes that a true box of it calls up. A class that is not here is never stated: nothing
 # could contradict the detector. Balls are left out although ImageNet has them: anything round calls them up.
@@ -65,7 +67,7 @@ COMPATIBLE = {
     "chair": indices("423 559 765 857"),
     "couch": indices("831"),
     "potted plant": indices("738"),
-    "bed": indices("564 750 721"),
+    "bed": indices("431 516 520 564 750"),
     "toilet": indices("861"),
     "tv": indices("664 782 851"),
     "laptop": indices("620 681"),
@@ -76,7 +78,9 @@ COMPATIBLE = {
     "vase": indices("883"),
     "teddy bear": indices("850"),
 }
-SPOKEN = {"tv": "screen", "airplane": "plane"}
+# What a class is called when it is stated: an apricot, too, is seen as an orange.
+SPOKEN = {"tv": "screen", "airplane": "plane", "orange": "piece of fruit"}
+ANIMALS = indices("0-397")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ class Candidate:
 
     name: str
     score: float
-    box: tuple[float, float, float, float]
+    box: Box
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,27 +125,55 @@ class Detector:
         return Candidate(name=name, score=float(scores[cell].max()), box=(left, top, right, bottom))
 
 
-def agreed(picture: Image.Image, candidates: Iterable[Candidate], classifier: Classifier) -> Found:
-    """The candidates that survive the veto."""
-    seen = [candidate for candidate in candidates if _large(candidate, picture)]
-    asked = [c for c in seen if c.score >= (PERSON if c.name == "person" else STATED)][:MOST]
-    votes = [(candidate, _agreement(picture, candidate, classifier)) for candidate in asked]
-    things = tuple(
-        Thing(name=SPOKEN.get(c.name, c.name), score=c.score, agreed=vote, box=c.box)
-        for c, vote in votes
-        if vote >= AGREED
-    )
+def agreed(picture: Image.Image, detector: Detector, classifier: Classifier) -> Found:
+    """The detector's boxes that survive the veto."""
+    seen = _whole([box for box in detector.boxes(picture) if _large(box, picture)])
+    people = [_person(picture, box, detector, classifier) for box in seen if box.name == "person"]
+    others = [box for box in seen if box.name in COMPATIBLE and box.score >= STATED[-1][0]][:MOST]
+    votes = [_thing(box, _share(picture, box, classifier, COMPATIBLE[box.name])) for box in others]
+    things = tuple(thing for thing in (*people, *votes) if thing is not None)
     stated = {thing.box for thing in things}
     return Found(things=things, more=frozenset(SPOKEN.get(c.name, c.name) for c in seen if c.box not in stated))
 
 
-def _agreement(picture: Image.Image, candidate: Candidate, classifier: Classifier) -> float:
-    if candidate.name == "person":
-        return 1.0
-    if candidate.name not in COMPATIBLE:
-        return 0.0
-    shares = classifier.crop(picture, _pixels(candidate, picture))
-    return float(shares[sorted(COMPATIBLE[candidate.name])].sum())
+def _thing(box: Candidate, agreement: float) -> Thing | None:
+    if not any(box.score >= score and agreement >= share for score, share in STATED):
+        return None
+    return Thing(name=SPOKEN.get(box.name, box.name), score=box.score, agreed=agreement, hedged=False, box=box.box)
+
+
+def _person(picture: Image.Image, box: Candidate, detector: Detector, classifier: Classifier) -> Thing | None:
+    """A person: sure by a high score, likely if the mirrored picture has it too."""
+    if box.score < LIKELY_PERSON or _share(picture, box, classifier, ANIMALS) > BEAST:
+        return None
+    sure = box.score >= PERSON
+    if not sure and not _mirrored(picture, box, detector):
+        return None
+    return Thing(name=box.name, score=box.score, agreed=1.0, hedged=not sure, box=box.box)
+
+
+def _mirrored(picture: Image.Image, box: Candidate, detector: Detector) -> bool:
+    left, top, right, bottom = box.box
+    expected = np.array([1 - right, top, 1 - left, bottom], dtype=np.float32)
+    return any(
+        other.name == box.name
+        and other.score >= LIKELY_PERSON
+        and _overlap(np.array(other.box, dtype=np.float32), expected) >= SAME
+        for other in detector.boxes(ImageOps.mirror(picture))
+    )
+
+
+def _share(picture: Image.Image, box: Candidate, classifier: Classifier, classes: frozenset[int]) -> float:
+    return float(classifier.crop(picture, _pixels(box, picture))[sorted(classes)].sum())
+
+
+def _whole(boxes: list[Candidate]) -> list[Candidate]:
+    """Without the boxes that lie within a surer one of their class."""
+    kept: list[Candidate] = []
+    for box in boxes:
+        if all(box.name != other.name or within(box.box, other.box) < WITHIN for other in kept):
+            kept.append(box)
+    return kept
 
 
 def _pixels(candidate: Candidate, picture: Image.Image) -> tuple[int, int, int, int]:

@@ -21,13 +21,13 @@ class Sight:
 
     def see(self, picture: Image.Image) -> Facts:
         """What the experts make of an upright RGB picture."""
-        found = agreed(picture, self._detector.boxes(picture), self._classifier)
+        found = agreed(picture, self._detector, self._classifier)
         reading = self._reader.read(picture) if self._reader else Reading()
         return Facts(
             tags=tags(self._classifier.views(picture)),
             things=found.things,
             more=found.more,
             lines=reading.lines,
-            unread=reading.unread,
+            lines_found=reading.found,
             look=look(picture),
         )

@@ -9,24 +9,19 @@ from PIL import Image
 
 from captioner.experts.facts import Tag
 from captioner.experts.sessions import Floats, Network
-from captioner.experts.taxonomy import KINDS, Kind
+from captioner.experts.taxonomy import KINDS, WIDE, Kind
 from captioner.experts.voice import with_article
 from captioner.experts.weights import CLASSIFIER, IMAGENET, class_names
 
 SIDE = 260  # px of a view
 LEAF_MEAN, LEAF_MIN = 0.55, 0.30
+ALIKE_MEAN, ALIKE_MIN = 0.70, 0.55  # to say that something resembles a leaf
 GROUP_MEAN, GROUP_MIN = 0.60, 0.40
+WIDE_MEAN = 0.52
 HEDGE_BELOW = 0.70
 
 # Class names a reader would not use of a picture.
-ALIASES = {
-    948: "apple",
-    951: "lemon",
-    956: "custard apple",
-    292: "tiger",
-    348: "ram",
-    354: "camel",
-}
+ALIASES = {948: "apple", 292: "tiger"}
 
 
 class Classifier:
@@ -54,32 +49,30 @@ class Classifier:
 
 def tags(views: Floats) -> tuple[Tag, ...]:
     """The kinds that are certain, the deepest first; () where none is. views: (n, 1000) probabilities."""
-    mean, low = views.mean(axis=0), views.min(axis=0)
-    certain = [kind for kind in KINDS if _certain(views, kind)]
-    return tuple(_tag(kind, views, mean, low) for kind in certain)
+    return tuple(_tag(kind, views) for kind in KINDS if _certain(views, kind))
 
 
 def _certain(views: Floats, kind: Kind) -> bool:
     shares = views[:, sorted(kind.indices)].sum(axis=1)
-    return bool(shares.mean() > GROUP_MEAN and shares.min() > GROUP_MIN)
+    enough = WIDE_MEAN if kind.phrase in WIDE else GROUP_MEAN
+    return bool(shares.mean() > enough and shares.min() > GROUP_MIN)
 
 
-def _tag(kind: Kind, views: Floats, mean: Floats, low: Floats) -> Tag:
-    share = float(views[:, sorted(kind.indices)].sum(axis=1).mean())
-    leaf = max(kind.indices, key=lambda index: float(mean[index]))
-    sure = kind.leaves != "silent" and mean[leaf] > LEAF_MEAN and low[leaf] > LEAF_MIN
-    if sure and kind.leaves == "named":
+def _tag(kind: Kind, views: Floats) -> Tag:
+    score = float(views[:, sorted(kind.indices)].sum(axis=1).mean())
+    leaf = max(sorted(kind.indices), key=lambda index: float(views[:, index].mean()))
+    mean, low = float(views[:, leaf].mean()), float(views[:, leaf].min())
+    if kind.leaves == "named" and mean > LEAF_MEAN and low > LEAF_MIN:
         name = leaf_name(leaf)
-        score = float(mean[leaf])
-        return Tag(name=name, phrase=with_article(name), level="leaf", score=score, hedged=score < HEDGE_BELOW)
-    resembles = leaf_name(leaf) if sure else ""
+        return Tag(name=name, phrase=with_article(name), level="leaf", score=mean, hedged=mean < HEDGE_BELOW)
+    alike = kind.leaves == "resembles" and mean > ALIKE_MEAN and low > ALIKE_MIN
     return Tag(
         name=kind.name,
         phrase=kind.phrase,
         level="group",
-        score=share,
-        hedged=share < HEDGE_BELOW,
-        resembles=resembles,
+        score=score,
+        hedged=score < HEDGE_BELOW,
+        resembles=leaf_name(leaf) if alike else "",
     )
 
 

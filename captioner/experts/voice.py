@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 PLURALS = {"person": "people", "sheep": "sheep", "bus": "buses", "bench": "benches", "couch": "couches"}
 
 
@@ -39,10 +39,11 @@ def counted(name: str, count: int) -> str:
 
 
 def plural(name: str) -> str:
-    """The plural of a name, whose last word carries it: "wine glasses"."""
+    """The plural of a name, whose last word before any "of" carries it: "wine glasses", "pieces of fruit"."""
+    name, of, rest = name.partition(" of ")
     head, _, last = name.rpartition(" ")
     many = PLURALS.get(last) or (f"{last}es" if last.endswith(("s", "x", "ch", "sh")) else f"{last}s")
-    return f"{head} {many}".strip()
+    return f"{head} {many}{of}{rest}".strip()
 
 
 def listed(items: Sequence[str]) -> str:
@@ -54,3 +55,8 @@ def sentence(text: str) -> str:
     """With a capital and a full stop."""
     text = text.strip()
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def at(where: str) -> str:
+    """ "in the middle", "at the upper left"."""
+    return f"{'in' if where == 'the middle' else 'at'} {where}"
