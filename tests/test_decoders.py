@@ -284,7 +284,18 @@ def test_a_gif_of_ten_thousand_frames_costs_one(decoded: Decoding) -> None:
 # broken and hostile
 
 
-@pytest.mark.parametrize("media", [b"", b"\xff", b"<html>no picture</html>", bytes(range(256)) * 8, b"BM", b"II*\0"])
+@pytest.mark.parametrize(
+    "media",
+    [
+        b"",
+        b"\xff",
+        b"<html>no picture</html>",
+        bytes(range(256)) * 8,
+        b"BM",
+        b"II*\0",
+        b"II+\0\x08\0\0\0" + b"\xff" * 8,
+    ],
+)
 def test_what_is_no_picture_is_undecodable(decoded: Decoding, media: bytes) -> None:
     assert decoded.reason(media) in ("undecodable", "truncated_image")
 

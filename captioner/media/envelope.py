@@ -188,7 +188,7 @@ def _tiff(media: bytes) -> Envelope:
             at += struct.calcsize(entry_as)
             metadata += 0 if tag in _TIFF_LAYOUT_TAGS else count * _TIFF_BYTES.get(kind, 1)
         (following,) = struct.unpack_from(offset_as, media, at)
-    except struct.error:
+    except (struct.error, OverflowError):  # a BigTIFF may point 2^63 bytes away
         _cut("the TIFF directory")
     return Envelope(format="TIFF", metadata_bytes=metadata, several_pictures=following != 0)
 
