@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from captioner.errors import Refused
 from captioner.filters import SCREENS
 from captioner.filters.aspect import Aspect
 from captioner.filters.bytes import Bytes
@@ -130,7 +131,7 @@ def test_scores_ask_only_for_what_is_set_and_what_is_there(limits: Any, meta: An
     ],
 )
 def test_a_setting_out_of_range_is_refused_with_what_would_be_right(name: str, setting: Any) -> None:
-    with pytest.raises(ValueError, match=r"would be right|there is"):
+    with pytest.raises(Refused, match=r"would be right|there is"):
         build(SCREENS, name, setting)
 
 
