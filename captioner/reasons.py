@@ -31,7 +31,9 @@ REASONS: dict[str, Reason] = {
         "raise --pixels.at-most and give decoders more memory",
     ),
     "unsupported_format": Reason(
-        "filtered", "a known format that is not on the allow-list", "convert it, or allow it with --format.allow"
+        "filtered",
+        "a known format that is not on the allow-list",
+        "convert it to JPEG, PNG or WebP, or see --format.allow",
     ),
     "low_similarity": Reason(
         "filtered", "the source's own image-text similarity is under the asked one", "lower --scores.min-similarity"

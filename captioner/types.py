@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 Kind = Literal["image", "video"]
 
@@ -109,7 +109,7 @@ class CaptionRequest:
 class Caption:
     """An engine's answer. finish_reason: `stop`, `length` or what the engine said; facts: JSON of what experts saw.
 
-    seconds: the engine's own account of its time, None to have the wall clock measured.
+    seconds: in the engine, its own account or, where it gives none, what its slot measured.
     """
 
     text: str
@@ -191,16 +191,13 @@ class Screen(Protocol):
 
 
 class Filter(Protocol):
-    """Judges a caption after the engine: a reason to drop it, or None to keep it."""
+    """Judges a caption after the engine: a reason to drop it, or None to keep it.
+
+    A filter may also have `signals(sample, caption) -> Mapping[str, float]`, what it measured: the numbers go to the
+    ledger whether it drops or not.
+    """
 
     def __call__(self, sample: Sample, caption: Caption) -> str | None: ...
-
-
-@runtime_checkable
-class Measures(Protocol):
-    """A filter that also says what it measured; the numbers go to the ledger whether it drops or not."""
-
-    def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,16 +213,3 @@ class ShardInput:
     etag: str
     take: int | None = None
     members: tuple[tuple[str, int, str], ...] = ()
-
-
-class Reading(Protocol):
-    """One pass over a shard: iterate it, then read what became of its bytes."""
-
-    def __iter__(self) -> Iterator[Sample | Broken]: ...
-
-
-class Source(Protocol):
-    """A dataset's way of naming shards and fields."""
-
-    def shards(self) -> list[ShardInput]: ...
-    def read(self, shard: ShardInput) -> Reading: ...

@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from captioner.errors import SourceError
-from captioner.types import Reading, ShardInput
+from captioner.types import Broken, Sample, ShardInput
+
+if TYPE_CHECKING:
+    from shards.tar import Account
 
 CHUNK_BYTES = 1 << 20  # larger chunks leave the cache: 4 MiB reads 100 KB members 10-20 % slower
 
@@ -36,6 +39,14 @@ class Blob(Protocol):
 
 
 OpenBlob = Callable[[str, str], Blob]  # url, etag as planned -> the object, or SourceError
+
+
+class Reading(Protocol):
+    """One pass over a shard: iterate it once, then read what became of its bytes."""
+
+    @property
+    def account(self) -> Account: ...
+    def __iter__(self) -> Iterator[Sample | Broken]: ...
 
 
 class Source(Protocol):

@@ -59,6 +59,7 @@ The pictures keep the licences of their source; the captions were written by a m
 
 def croissant(plan: Plan, manifest: Manifest) -> dict[str, Any]:
     """The corpus in MLCommons' Croissant 1.0 vocabulary."""
+    captioned = manifest.totals["counts"]["captioned"]
     fields = [
         {
             "@type": "cr:Field",
@@ -78,7 +79,7 @@ def croissant(plan: Plan, manifest: Manifest) -> dict[str, Any]:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"recap-{manifest.plan[:12]}",
-        "description": f"{manifest.totals['counts']['captioned']} recaptioned samples of {plan.recipe['source']['name']}.",
+        "description": f"{captioned} recaptioned samples of {plan.recipe['source']['name']}.",
         "version": f"{manifest.number}.0.0",
         "distribution": [
             _file_set("corpus-files", "data/*.tar", "application/x-tar"),

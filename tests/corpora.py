@@ -82,13 +82,15 @@ def fake_recipe(**engine: Any) -> Recipe:
     )
 
 
-def planned(recipe: Recipe, folder: Path) -> Plan:
+def planned(recipe: Recipe, folder: Path | str) -> Plan:
     """The plan of a recipe over a folder."""
     source = build(SOURCES, recipe.source.name, recipe.source.settings)
     return plans.plan_for(recipe, source.plan(find(str(folder))), {"recap": "test"})
 
 
-def run_here(recipe: Recipe, plan: Plan, out: Path, *, shards: Sequence[str] = (), pace: Pace | None = None) -> list[Done]:
+def run_here(
+    recipe: Recipe, plan: Plan, out: Path | str, *, shards: Sequence[str] = (), pace: Pace | None = None
+) -> list[Done]:
     """The line in this process, without Ray: caption the named shards, or all of them, and publish the manifest."""
     store = Store(str(out))
     plans.enter(store, plan)

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def datacomp(input_: Path, out: Path, *options: str) -> list[str]:
+def datacomp(input_: Path | str, out: Path | str, *options: str) -> list[str]:
     """The command of a run with the fake engine."""
     script = str(ROOT / "pipelines/recap_datacomp.py")
     return [sys.executable, script, "--input", str(input_), "--output", str(out), "--engine", "fake", *options]

@@ -61,7 +61,9 @@ def test_arrows_go_one_way_and_libraries_stay_at_home(path: Path) -> None:
     for module in imported(ast.parse(path.read_text())):
         head = module.partition(".")[0]
         assert head not in NOWHERE, f"{where} imports {module}: nothing is pickled"
-        assert head not in ARROWS or head == room or head in ARROWS[room], f"{where} imports {module}: against the arrows"
+        assert head not in ARROWS or head == room or head in ARROWS[room], (
+            f"{where} imports {module}: against the arrows"
+        )
         assert head not in HOMES or where.startswith(HOMES[head]), f"{where} imports {module}, at home in {HOMES[head]}"
         assert head != "ray" or where in RAY_FILES, f"{where} imports ray: only {sorted(RAY_FILES)} may"
 

@@ -127,11 +127,11 @@ def test_an_unknown_part_or_setting_is_refused_with_what_would_be_right() -> Non
         part(FILTERS, "length", min_word=3)
 
 
-@pytest.mark.parametrize("table", [SCREENS, FILTERS, ENGINES, SOURCES], ids=["screens", "filters", "engines", "sources"])
+@pytest.mark.parametrize(
+    "table", [SCREENS, FILTERS, ENGINES, SOURCES], ids=["screens", "filters", "engines", "sources"]
+)
 def test_every_part_of_a_table_is_there_and_its_defaults_build(table: dict[str, str]) -> None:
     for name in table:
         made = part(table, name)
         assert build(table, name, made.settings) == build(table, name, {})
         assert made.version >= 1
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from dataclasses import dataclass
 from typing import ClassVar
@@ -62,4 +63,4 @@ class Fake:
         if not self.seconds:
             return 0.0
         drawn = random.Random(f"{media_sha256}/{attempt}/seconds").lognormvariate(0.0, self.sigma)
-        return self.seconds * drawn / 2.718281828459045 ** (self.sigma**2 / 2)
+        return self.seconds * drawn / math.exp(self.sigma**2 / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from captioner.types import Caption, CaptionRequest, Engine
 
@@ -35,10 +36,13 @@ class Slots:
         async with self._free:
             self._count(+1)
             self.asked += 1
+            started = time.monotonic()
             try:
-                return await self._engine.caption(request)
+                caption = await self._engine.caption(request)
             finally:
                 self._count(-1)
+        # The wait for a slot is ours, not the engine's.
+        return caption if caption.seconds is not None else replace(caption, seconds=time.monotonic() - started)
 
     @property
     def busy_seconds(self) -> float:

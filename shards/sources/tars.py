@@ -24,7 +24,7 @@ def plan_tars(listing: Sequence[Listed]) -> list[ShardInput]:
     )
     if not tars:
         seen = f"{len(listing)} objects, such as {listing[0].url}" if listing else "nothing at all"
-        raise Refused(f"no *.tar under the input, but {seen}; plain pictures want --source folder")
+        raise Refused(f"no *.tar under the input, but {seen}; for plain pictures there is pipelines/recap_folder.py")
     names = shard_names([tar.url for tar in tars])
     return [
         ShardInput(shard=name, url=tar.url, size=tar.size, etag=tar.etag) for name, tar in zip(names, tars, strict=True)

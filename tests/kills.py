@@ -1,0 +1,137 @@
+"""Kill a run again and again, at random points, and compare what it came to with an undisturbed one.
+
+    python -m tests.kills --kills 30 --seed 1
+
+Workers, decoders and the driver are killed in turn; after a killed driver the same command goes on. Prints one line a
+kill and a summary; exit code 0 when not one sample was lost, doubled or answered otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from captioner.recipe import Pace
+from shards import commits, ledger
+from shards.store import Store
+from shards.verify import verify
+from tests.corpora import make_shards
+from tests.processes import all_gone, datacomp, descendants, kill, run
+
+MARKS = {"worker": "ray::Worker", "decoder": "captioner.media.decoder_child"}
+# Long enough answers that a run outlives many kills, few enough slots that every one of them is busy.
+OPTIONS = ("--fake.seconds", "0.25", "--fake.looping", "0.1", "--fake.refused", "0.05", "--pace.slots", "4")
+
+Answers = Counter[tuple[str, str, str, str | None, str | None]]
+
+
+@dataclass(slots=True)
+class Campaign:
+    """What was done to a run, and what came of it."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    codes: list[int] = field(default_factory=list)
+    orphans: int = 0
+
+
+def answers(out: Path | str) -> Answers:
+    """Every (shard, key, outcome, reason, caption) of a corpus, counted."""
+    store, found = Store(str(out)), Answers()
+    for shard in commits.committed(store):
+        record = commits.read(store, shard)
+        assert record is not None
+        name = next(file.name for file in record.files if file.name.endswith(".parquet"))
+        for row in ledger.from_parquet(store.read(name)):
+            found[(shard, row.key, row.outcome, row.reason, row.caption)] += 1
+    return found
+
+
+def campaign(folder: Path, kills: int, seed: int) -> Campaign:
+    """Run over folder/in until it is done, with so many kills on the way."""
+    dice, told = random.Random(seed), Campaign()
+    victims = [("worker", "decoder", "driver")[number % 3] for number in range(kills)]
+    while victims or not told.codes or told.codes[-1] not in (0, 1):
+        driver = subprocess.Popen(
+            datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(kills + 2)),
+            stderr=subprocess.DEVNULL,
+        )
+        told.runs += 1
+        while victims and driver.poll() is None:
+            _strike(driver, victims, dice, told)
+        told.codes.append(driver.wait(timeout=600))
+        if victims and told.codes[-1] in (0, 1):
+            print(f"the run was done with {len(victims)} kills left over: give it more samples", flush=True)
+            break
+    return told
+
+
+def _strike(driver: subprocess.Popen[bytes], victims: list[str], dice: random.Random, told: Campaign) -> None:
+    """Wait a random while, then kill the next victim if there is one."""
+    time.sleep(dice.uniform(0.3, 3.0))
+    family = descendants(driver.pid)
+    if not any(MARKS["decoder"] in words for words in family.values()):
+        return  # not at work yet
+    victim = victims[0]
+    if victim == "driver":
+        pids = [driver.pid]
+    else:
+        pids = sorted(pid for pid, words in family.items() if MARKS[victim] in words)
+    if pids and kill(dice.choice(pids)):
+        victims.pop(0)
+        told.kills[victim] += 1
+        print(f"kill {sum(told.kills.values()):3d} {victim}", flush=True)
+    if victim == "driver":
+        driver.wait()
+        # Ray's own agents live on for about a minute; ours must not.
+        ours = [pid for pid, words in family.items() if any(mark in words for mark in MARKS.values())]
+        told.orphans += not all_gone(ours, 30)
+
+
+def judge(folder: Path, told: Campaign) -> list[str]:
+    """What is wrong with the corpus; nothing, if all is well."""
+    undisturbed = answers(folder / "undisturbed")
+    disturbed = answers(folder / "out")
+    verdict = verify(Store(str(folder / "out")))
+    wrong = [f"{problem.check} {problem.where}: {problem.detail}" for problem in verdict.problems]
+    wrong += [f"lost or otherwise: {each}" for each in list(undisturbed - disturbed)[:5]]
+    wrong += [f"doubled or otherwise: {each}" for each in list(disturbed - undisturbed)[:5]]
+    wrong += [f"{told.orphans} killed drivers left processes behind"] if told.orphans else []
+    wrong += [] if verdict.complete else ["the run did not finish"]
+    return wrong
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line above."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=100, help="a shard")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="recap-kills-") as name:
+        folder = Path(name)
+        make_shards(folder / "in", given.shards, given.samples)
+        whole = run(*datacomp(folder / "in", folder / "undisturbed", *OPTIONS), timeout=600)
+        assert whole.returncode in (0, 1), whole.stderr
+        started = time.monotonic()
+        told = campaign(folder, given.kills, given.seed)
+        wrong = judge(folder, told)
+        print(
+            f"{sum(told.kills.values())} kills ({dict(told.kills)}) over {told.runs} runs in "
+            f"{time.monotonic() - started:.0f} s; {sum(answers(folder / 'out').values())} samples; "
+            f"journal at most {Pace().journal_every} behind a shard"
+        )
+    print("\n".join(wrong) or "lost 0, doubled 0, torn 0, unaccounted 0: the same set as the undisturbed run")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

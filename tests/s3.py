@@ -1,0 +1,69 @@
+"""A real S3 server for the tests: SeaweedFS, on loopback, under our own pid."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+KEYS = {"AWS_ACCESS_KEY_ID": "recap-test", "AWS_SECRET_ACCESS_KEY": "recap-test-secret", "AWS_REGION": "us-east-1"}
+IDENTITY = {
+    "name": "recap",
+    "credentials": [{"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}],
+    "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, and nobody on the one 10,000 above, where SeaweedFS puts its gRPC."""
+    found: list[int] = []
+    for port in range(21000, 30000):
+        if all(_is_free(each) for each in (port, port + 10000)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[dict[str, str]]:
+    """A running server; the environment that an S3 client needs to reach it."""
+    s3, master, volume, filer = free_ports(4)
+    (folder / "s3.json").write_text(json.dumps({"identities": [IDENTITY]}))
+    weed = str(Path(sys.executable).parent / "weed")
+    command = [weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-s3", f"-s3.port={s3}"]
+    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"]
+    command += [f"-s3.config={folder}/s3.json", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait(f"http://127.0.0.1:{s3}/", server)
+        yield KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3}", "AWS_ALLOW_HTTP": "true"}
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(120):
+        assert server.poll() is None, "the S3 server died"
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("the S3 server never answered")
