@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Kind = Literal["image", "video"]
 
@@ -191,13 +191,16 @@ class Screen(Protocol):
 
 
 class Filter(Protocol):
-    """Judges a caption after the engine: a reason to drop it, or None to keep it.
-
-    A filter may also have `signals(sample, caption) -> Mapping[str, float]`, what it measured: the numbers go to the
-    ledger whether it drops or not.
-    """
+    """Judges a caption after the engine: a reason to drop it, or None to keep it."""
 
     def __call__(self, sample: Sample, caption: Caption) -> str | None: ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A filter that also says what it measured; the numbers go to the ledger whether it drops or not."""
+
+    def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,8 +49,8 @@ class Counting:
     async def __aexit__(self, *exc): return None
 
     async def caption(self, request: CaptionRequest) -> Caption:
-        picture = request.images[0]
-        return Caption(text=f"A picture of {picture.width} by {picture.height} pixels, seen by nobody.", finish_reason="stop")
+        width, height = request.images[0].width, request.images[0].height
+        return Caption(text=f"A picture of {width} by {height} pixels, seen by nobody.", finish_reason="stop")
 '''
 
 SOURCE = '''
@@ -123,7 +123,7 @@ def test_a_new_source_is_one_file_and_one_line(
 def test_an_unknown_part_or_setting_is_refused_with_what_would_be_right() -> None:
     with pytest.raises(UnknownPart, match=r"no 'lenght' here; there is .*length.*did you mean 'length'"):
         part(FILTERS, "lenght")
-    with pytest.raises(UnknownPart, match="'length' has no setting 'min_word'; there is .*min_words"):
+    with pytest.raises(UnknownPart, match=r"'length' has no setting 'min_word'; there is .*min_words"):
         part(FILTERS, "length", min_word=3)
 
 
