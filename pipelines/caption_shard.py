@@ -50,7 +50,7 @@ class Line:
     captioner: Captioner
     gate: Gate
     pace: Pace
-    open: dict[str, Progress] = field(default_factory=dict)
+    open: dict[str, Progress] = field(default_factory=dict)  # by attempt: a blip can give one shard to a worker twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ async def caption_shard(shard: ShardInput, line: Line) -> Done:
     """Take one shard from its tar to its commit record. Raises OutOfService or EngineUnavailable, to be tried again."""
     attempt, epoch = secrets.token_hex(16), int(time.time())
     known = await asyncio.to_thread(journal.load, line.store, line.run_id, shard.shard)
-    line.open[shard.shard] = Progress()
+    line.open[attempt] = Progress()
     try:
         with closing(ShardFiles(store=line.store, shard=shard.shard, attempt=attempt)) as files:
             judging = _Judging(line=line, shard=shard, attempt=attempt, known=known, files=files)
@@ -79,7 +79,7 @@ async def caption_shard(shard: ShardInput, line: Line) -> Done:
             verdict = await asyncio.to_thread(commits.commit, line.store, record)
             await asyncio.to_thread(journal.clear, line.store, shard.shard)
     finally:
-        del line.open[shard.shard]
+        del line.open[attempt]
     return Done(
         shard=shard.shard,
         verdict=verdict,
@@ -152,7 +152,7 @@ class _Judging:
 
     def _add(self, entry: Entry, sample: Sample | None = None) -> None:
         self.files.add(entry, sample)
-        progress = self.line.open[self.shard.shard]
+        progress = self.line.open[self.attempt]
         progress.outcomes[entry.row.outcome] += 1
         progress.bytes_judged += len(sample.media) if sample else 0
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from captioner.errors import RecapError
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace
-from pipelines.options import Dataset, options_class, recipe_from, versions
+from pipelines.options import Dataset, Where, options_class, recipe_from, versions
 from shards.plan import Plan
 from shards.status import Status, status
 from shards.store import Store
@@ -112,8 +112,8 @@ def _run(dataset: Dataset, options: Any) -> int:
     console = Console(stderr=True)
     recipe = recipe_from(dataset, options)
     plan = make_plan(recipe, options.where.input, versions(recipe))
-    _announce(console, plan, options)
     pace, address = Pace(**dataclasses.asdict(options.pace)), options.where.address or default_address()
+    _announce(console, plan, options.where, address)
     with progress(console) as show:
         finished = recaption(recipe, plan, options.where.output, pace, address, show)
     _show_status(console, status(Store(options.where.output)))
@@ -137,11 +137,11 @@ def _guarded(run: Any) -> int:
         return 130
 
 
-def _announce(console: Console, plan: Plan, options: Any) -> None:
+def _announce(console: Console, plan: Plan, where: Where, address: str) -> None:
     size = sum(each.size for each in plan.inputs)
     console.print(
         f"[bold]run {plan.run_id[:12]}[/bold]  {len(plan.inputs)} shards, {size / 1e6:,.1f} MB  "
-        f"→ {options.where.engine} → {options.where.output}",
+        f"→ {where.engine} → {where.output}  (Ray: {address})",
         highlight=False,
     )
 

@@ -135,17 +135,19 @@ def _dispatch(state: RunState, job: Job, show: Show) -> None:
     count = job.pace.workers or min(cluster_cpus(), len(state.waiting))
     workers = start_workers(count, job)
     free = deque(worker for _ in range(job.pace.open_shards) for worker in workers)
-    running: dict[Any, tuple[Any, ShardInput]] = {}
+    running: dict[Any, tuple[Any, ShardInput | None]] = {}
     reports = _Reports(workers)
     while running or (state.waiting and state.stop_reason is None):
         while free and state.waiting and state.stop_reason is None:
-            worker, shard = free.popleft(), state.waiting.popleft()
-            running[worker.caption.remote(shard)] = (worker, shard)
+            worker, given = free.popleft(), state.waiting.popleft()
+            running[worker.caption.remote(given)] = (worker, given)
         ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
         for ref in ready:
             worker, shard = running.pop(ref)
-            _settle(state, ref, shard, job.pace)
-            free.append(worker)
+            if _settle(state, ref, shard, job.pace):
+                free.append(worker)
+            else:  # a dead worker takes no shard before it has answered: Ray is still restarting it
+                running[worker.report.remote()] = (worker, None)
         show(state, reports.latest())
         if state.stop_reason is not None:
             break
@@ -155,28 +157,34 @@ def _dispatch(state: RunState, job: Job, show: Show) -> None:
             _settle(state, ref, shard, job.pace)
 
 
-def _settle(state: RunState, ref: Any, shard: ShardInput, pace: Pace) -> None:
-    """Book one answer of a worker: done, to be tried again, or failed."""
+def _settle(state: RunState, ref: Any, shard: ShardInput | None, pace: Pace) -> bool:
+    """Book one answer of a worker: done, to be tried again, or failed. Whether the worker lives."""
     try:
         answer = ray.get(ref)
     except DIED:
+        if shard is None:
+            time.sleep(REPORT_SECONDS)
+            return False
         state.deaths[shard.shard] += 1
         log.warning("worker died: shard=%s deaths=%d", shard.shard, state.deaths[shard.shard])
         if state.deaths[shard.shard] >= pace.shard_tries:
             state.fail(shard.shard, f"its worker died {state.deaths[shard.shard]} times", pace)
         else:
             state.waiting.append(shard)
+        return False
     except RayTaskError as error:
+        assert shard is not None
         state.fail(shard.shard, str(error.cause or error).strip().splitlines()[-1], pace)
         log.error("%s", error)
     else:
         match answer:
-            case Done():
+            case Done() if shard is not None:
                 state.done(answer, shard.size)
             case Trouble(kind="stopped"):
                 pass
             case Trouble():
                 state.stop(f"{answer.kind}: {answer.detail}", answer.exit_code)
+    return True
 
 
 def _stop_workers(workers: list[Any]) -> None:

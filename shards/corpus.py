@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import webdataset as wds
 
 from captioner.media.header import read_header
-from captioner.recipe import canonical, to_json
+from captioner.recipe import canonical
 from captioner.types import Sample
 from shards.commits import DataFile
 from shards.journal import Entry
@@ -93,11 +92,9 @@ class ShardFiles:
 
 def record_json(entry: Entry, sample: Sample) -> bytes:
     """A captioned sample's `.json`: its ledger row, the experts' facts and the source's own sidecar."""
-    row: Mapping[str, Any] = {name: value for name, value in to_json(entry.row).items() if value is not None}
+    whole = entry.row.plain() | {"facts": entry.facts, "source": sample.meta.get("sidecar")}
     # engine_seconds differs from run to run; the ledger has it, and equal samples shall make equal shards.
-    kept = {name: value for name, value in row.items() if name != "engine_seconds"}
-    extra = {"facts": entry.facts, "source": sample.meta.get("sidecar")}
-    return canonical(kept | {name: to_json(value) for name, value in extra.items() if value is not None})
+    return canonical({name: value for name, value in whole.items() if value is not None and name != "engine_seconds"})
 
 
 class _Hashed:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.recipe import canonical, to_json
+from captioner.recipe import canonical
 from shards.ledger import Row, from_json
 from shards.store import Store
 
@@ -30,7 +30,7 @@ def _folder(shard: str, attempt: str = "") -> str:
 
 def encode(run_id: str, entries: list[Entry]) -> bytes:
     """A segment: the sha256 of the rest, the run id, then one entry a line."""
-    lines = [canonical({"row": to_json(entry.row), "facts": to_json(entry.facts)}) for entry in entries]
+    lines = [canonical({"row": entry.row.plain(), "facts": entry.facts}) for entry in entries]
     body = b"\n".join([run_id.encode(), *lines])
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 

@@ -78,10 +78,17 @@ class Row:
     words: int | None = None
     signals: Mapping[str, float] | None = None
 
+    def plain(self) -> dict[str, Any]:
+        """The row as JSON takes it. Written out, as the general to_json takes eight times as long."""
+        return {name: getattr(self, name) for name in _NAMES}
+
     @property
     def place(self) -> tuple[str, int]:
         """What tells one input sample of a shard from another, and the order rows are written in."""
         return self.key, -1 if self.member_offset is None else self.member_offset
+
+
+_NAMES = tuple(Row.__dataclass_fields__)
 
 
 def broken_row(broken: Broken) -> Row:

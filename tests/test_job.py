@@ -84,6 +84,7 @@ def test_a_submitted_job_makes_the_same_corpus_as_a_local_run(tmp_path: Path, cl
     submitted = submit(script, cluster)
     # The job API tells of an exit code other than 0 as a failed job; ours is 1, for the samples that failed.
     assert "status: FAILED" in submitted.stdout + submitted.stderr or "exit code 1" in submitted.stdout
+    assert "(Ray: auto)" in submitted.stdout, "it runs on the cluster that it was submitted to"
     assert "done: manifests/000001.json" in submitted.stdout, submitted.stdout[-3000:]
     assert recap("verify", str(tmp_path / "job")).returncode == 1
     assert answers(tmp_path / "job") == answers(tmp_path / "local")
