@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from captioner.experts.facts import Look, Shares
-from captioner.experts.voice import Voice, at, listed
+from captioner.experts.voice import Voice, at, listed, with_article
 
 MOSTLY, NEARLY_ALL = 0.62, 0.9
 PAIR, SECOND = 0.75, 0.25
+LEADING, LEAD = 0.35, 0.15  # share, and by how much more than the next, from which a colour leads a mix
 NOTED = 0.15  # share from which a colour is worth naming
 DIFFER = 0.3  # total variation from which two regions are told apart
 GREYS_ONLY, MUTED, STRONG = 8.0, 28.0, 75.0  # 98th percentile of CIE C*
 DARK, BRIGHT, CONTRAST = 28.0, 76.0, 26.0  # CIE L*
 EDGELESS, SMOOTH, DENSE = 1.2, 2.5, 14.0  # grey levels a px
-FEW = 2  # parts about the look, up to which one about the light is added
+ENOUGH = 3  # sentences about the look
+SHADED, SOFT = 12.0, 14.0  # CIE L*: between opposite thirds; standard deviation
+BUSY, CALM = 12.0, 4.0  # mean edge strength
 FLAT = 0.75  # share of px equal to their neighbours in a graphic
 DOWN, ACROSS = ("top", "middle", "bottom"), ("left", "centre", "right")
 NINTHS = (
@@ -53,7 +56,8 @@ def outline(look: Look, voice: Voice, noun: str) -> str:
         wordings = (f"this {kind} {noun} is a plain {colour} surface", f"plain {colour} fills this {kind} {noun}")
         return voice.pick("plain", wordings)
     surface = _surface(look)
-    return voice.pick("outline", (f"this is a {kind} {noun} {surface}", f"a {kind} {noun} {surface}"))
+    predicate = f"has {surface.removeprefix('with ')}" if surface.startswith("with ") else f"is {surface}"
+    return voice.pick("outline", (f"this is {with_article(kind)} {noun} {surface}", f"this {kind} {noun} {predicate}"))
 
 
 def _surface(look: Look) -> str:
@@ -63,30 +67,55 @@ def _surface(look: Look) -> str:
         return "with dense, fine detail all over"
     if look.flat >= FLAT:
         return "with large even areas and few edges"
-    return f"in {leading(look.overall)}"
+    if look.chroma < GREYS_ONLY:
+        return "in shades of grey"
+    told = sum(share for _, share in look.overall.broad[:3] if share >= NOTED)
+    return f"{'in' if told >= NEARLY_ALL else 'mainly in'} {leading(look.overall)}"
 
 
 def appearance(look: Look, voice: Voice, noun: str, *, outlined: bool) -> list[str]:
     """What can be said of any picture, apart from what it shows. outlined: its outline was told already."""
     if plain(look):
         return []
-    palette = _palette(look, voice, noun)
-    told = outlined and not palette and _surface(look).startswith("in ")
+    told = outlined and not _surface(look).startswith("with ")
+    palette = "" if told and look.chroma < GREYS_ONLY else _palette(look, voice, noun)
     parts = [
         palette or ("" if told else _throughout(look, voice, noun)),
-        _accent(look, voice) or _spot(look, voice),
+        _accent(look, voice) or _spot(look, voice, palette),
         _light(look, voice, noun),
         _detail(look, voice),
     ]
-    told_parts = [part for part in parts if part]
-    return told_parts if len(told_parts) > FEW else told_parts + _brightest(look, voice)
+    said = [part for part in parts if part]
+    spare = [part for part in (_brightest(look, voice), _shading(look, voice), _texture(look, voice)) if part]
+    return said + spare[: max(0, ENOUGH - len(said))]
 
 
-def _brightest(look: Look, voice: Voice) -> list[str]:
+def _brightest(look: Look, voice: Voice) -> str:
     if not look.brightest:
-        return []
+        return ""
     where = at(look.brightest)
-    return [voice.pick("brightest", (f"the light is brightest {where}", f"the brightest area is {where}"))]
+    return voice.pick("brightest", (f"the light is brightest {where}", f"the brightest area is {where}"))
+
+
+def _shading(look: Look, voice: Voice) -> str:
+    """Which side is lighter, where they differ much."""
+    for (first, _, last), (one, _, other) in ((look.lightness_down, DOWN), (look.lightness_across, ACROSS)):
+        if abs(first - last) >= SHADED:
+            lighter, darker = (one, other) if first > last else (other, one)
+            wordings = (f"the {lighter} is lighter than the {darker}", f"the {darker} is darker than the {lighter}")
+            return voice.pick("shading", wordings)
+    return ""
+
+
+def _texture(look: Look, voice: Voice) -> str:
+    mean = sum(look.detail) / len(look.detail)
+    if mean > BUSY:
+        return voice.pick("busy", ("there is much fine detail", "the surface is rich in detail"))
+    if mean < CALM:
+        return voice.pick("calm", ("large parts are smooth", "there are few sharp edges"))
+    if look.contrast < SOFT:
+        return voice.pick("soft", ("contrasts are soft", "light and dark differ little"))
+    return ""
 
 
 def leading(shares: Shares) -> str:
@@ -98,12 +127,13 @@ def leading(shares: Shares) -> str:
 def _palette(look: Look, voice: Voice, noun: str) -> str:
     """The colours of the thirds, down or across, whichever differ more; nothing if they hardly do."""
     if look.chroma < GREYS_ONLY:
-        wordings: tuple[str, ...] = (f"the {noun} has no colour, only greys", f"this is a {noun} without colour")
+        wordings: tuple[str, ...] = (f"the {noun} has no colour, only greys", f"the {noun} is without colour")
         return voice.pick("grey", wordings)
     down, across = _apart(look.rows), _apart(look.columns)
     thirds, names = (look.columns, ACROSS) if across > down else (look.rows, DOWN)
     said = [region(third) for third in thirds]
-    if max(down, across) < DIFFER or len(set(said)) == 1:
+    bare = {one.removeprefix("almost entirely ").removeprefix("mostly ") for one in said}
+    if max(down, across) < DIFFER or len(bare) == 1:
         return ""
     if said[0] == said[1]:
         return f"the {names[0]} and the {names[1]} are {said[0]}, while the {names[2]} is {said[2]}"
@@ -128,10 +158,11 @@ def _throughout(look: Look, voice: Voice, noun: str) -> str:
         return voice.pick("throughout", wordings)
     colours = leading(look.overall)
     if " and " not in colours:
-        return voice.pick("one", (f"{colours} is its most common colour", f"its most common colour is {colours}"))
+        wordings = (f"the most common colour is {colours}", f"{colours} is more common than any other colour")
+        return voice.pick("one", wordings)
     wordings = (
-        f"its main colours are {colours}",
-        f"{colours} are its main colours",
+        f"the main colours are {colours}",
+        f"{colours} are the main colours of the {noun}",
         f"the {noun} is mainly in {colours}",
     )
     return voice.pick("throughout", wordings)
@@ -149,7 +180,9 @@ def region(shares: Shares) -> str:
     if most + next_most >= PAIR and next_most >= SECOND:
         return f"{first} and {second}"
     names = [name for name, share in shares.broad[:3] if share >= NOTED]
-    return f"a mix of {listed(names)}" if len(names) > 1 else f"a mix led by {names[0]}"
+    if len(names) > 1:
+        return f"a mix of {listed(names)}"
+    return f"a mix led by {first}" if most >= LEADING and most - next_most >= LEAD else "a mix of many colours"
 
 
 def _apart(thirds: tuple[Shares, Shares, Shares]) -> float:
@@ -171,8 +204,8 @@ def _accent(look: Look, voice: Voice) -> str:
     return voice.pick("accent", wordings)
 
 
-def _spot(look: Look, voice: Voice) -> str:
-    if look.spot is None:
+def _spot(look: Look, voice: Voice, palette: str) -> str:
+    if look.spot is None or look.spot.colour in palette:
         return ""
     colour, where = look.spot.colour, at(look.spot.place)
     return voice.pick("spot", (f"{where} it is mostly {colour}", f"{colour} prevails {where}"))
@@ -181,9 +214,9 @@ def _spot(look: Look, voice: Voice) -> str:
 def _light(look: Look, voice: Voice, noun: str) -> str:
     strong = " and light and dark areas contrast strongly" if look.contrast > CONTRAST else ""
     if look.lightness < DARK:
-        return voice.pick("dark", (f"the {noun} is dark overall", "most of its tones are dark")) + strong
+        return voice.pick("dark", (f"the {noun} is dark overall", "most tones are dark")) + strong
     if look.lightness > BRIGHT:
-        return voice.pick("bright", (f"the {noun} is bright overall", "most of its tones are light")) + strong
+        return voice.pick("bright", (f"the {noun} is bright overall", "most tones are light")) + strong
     if strong:
         return voice.pick("contrast", (strong.removeprefix(" and "), "there is strong contrast between light and dark"))
     if GREYS_ONLY <= look.chroma < MUTED:

@@ -71,9 +71,10 @@ class Look:
     """What can be measured without knowing what is shown.
 
     rows: top, middle, bottom third. columns: left, middle, right third. spot: a ninth with a colour of its own.
-    brightest: the ninth that is clearly the brightest, "" where none is. lightness: mean CIE L*, 0 to 100.
-    contrast: its standard deviation. chroma: the 98th percentile of CIE C*. detail: mean edge strength of the
-    nine ninths, row by row. flat: share of pixels that equal their neighbours.
+    brightest: the ninth that is clearly the brightest, "" where none is. lightness_down, lightness_across: mean
+    CIE L* of rows and columns. lightness: mean CIE L*, 0 to 100. contrast: its standard deviation.
+    chroma: the 98th percentile of CIE C*. detail: mean edge strength of the nine ninths, row by row.
+    flat: share of pixels that equal their neighbours.
     """
 
     width: int
@@ -84,6 +85,8 @@ class Look:
     accents: tuple[Accent, ...]
     spot: Accent | None
     brightest: str
+    lightness_down: tuple[float, float, float]
+    lightness_across: tuple[float, float, float]
     lightness: float
     contrast: float
     chroma: float
@@ -138,6 +141,8 @@ def _look_json(look: Look) -> Mapping[str, Any]:
         "spot": None if look.spot is None else {"colour": look.spot.colour, "place": look.spot.place},
         "brightest": look.brightest,
         "lightness": round(look.lightness, 1),
+        "lightness_down": [round(third, 1) for third in look.lightness_down],
+        "lightness_across": [round(third, 1) for third in look.lightness_across],
         "contrast": round(look.contrast, 1),
         "chroma": round(look.chroma, 1),
         "detail": [round(tile, 2) for tile in look.detail],

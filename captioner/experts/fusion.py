@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from captioner.experts.appearance import appearance, format_of, outline
 from captioner.experts.facts import Facts, Line, Tag, Thing
 from captioner.experts.look import place
-from captioner.experts.voice import Voice, at, counted, listed, sentence
+from captioner.experts.voice import Voice, at, counted, listed, sentence, with_article
 
 HUGE, ALL = 0.5, 0.85  # shares of the picture from which a box has no place but "much of the frame"
 FEW_LINES, FIRST_LINES, MANY_LINES = 5, 3, 15
@@ -74,12 +74,13 @@ def _opening(shown: str, facts: Facts, voice: Voice, noun: str) -> str:
     if not shown:
         return outline(facts.look, voice, noun)
     kind = format_of(facts.look)
+    comma = "," if "," in shown else ""
     wordings = (
         f"this {kind} {noun} shows {shown}",
-        f"{shown} can be seen in this {kind} {noun}",
-        f"a {kind} {noun} of {shown}",
-        f"shown in this {kind} {noun}: {shown}",
-        f"in this {kind} {noun} one sees {shown}",
+        f"{shown}{comma} can be seen in this {kind} {noun}",
+        f"this is {with_article(kind)} {noun} of {shown}",
+        f"this {kind} {noun} depicts {shown}",
+        f"in this {kind} {noun} one can see {shown}",
     )
     return voice.pick("opening", wordings)
 
@@ -88,14 +89,14 @@ def _subject(tag: Tag | None, told: list[Thing] | None, facts: Facts, voice: Voi
     """What the opening names: the boxes that are what the deepest tag says, or else the tag itself."""
     if told is not None:
         alike = _alike(tag) if tag else ""
-        return f"{_counted(told, facts, voice)}{_places(told)}{alike}"
+        return f"{_counted(told, facts, voice)}{alike}{_places(told)}"
     if tag is None:
         return ""
     return f"{_hedge(voice, many=False)} {tag.phrase}" if tag.hedged else f"{tag.phrase}{_alike(tag)}"
 
 
 def _alike(tag: Tag) -> str:
-    return f", resembling the {tag.resembles}" if tag.resembles else ""
+    return f" resembling the {tag.resembles}" if tag.resembles else ""
 
 
 def _hedge(voice: Voice, *, many: bool) -> str:
@@ -153,7 +154,11 @@ def _others(groups: list[list[Thing]], facts: Facts, voice: Voice) -> Iterator[s
     if not groups:
         return
     things = listed([f"{_counted(group, facts, voice)}{_place(group)}" for group in groups])
-    wordings = (f"also visible: {things}", f"the frame also holds {things}", f"besides, one sees {things}")
+    wordings = (
+        f"the scene also includes {things}",
+        f"the frame also holds {things}",
+        f"in addition, one can see {things}",
+    )
     yield voice.pick("others", wordings)
 
 
@@ -163,7 +168,7 @@ def _written(facts: Facts, voice: Voice) -> Iterator[str]:
         return
     if len(lines) <= FEW_LINES and facts.lines_found <= 2 * FEW_LINES:
         where, quotes = at(place(*_middle(lines))), _quoted(lines)
-        wordings = (f"text {where} reads {quotes}", f"one can read {quotes} {where}", f"written {where}: {quotes}")
+        wordings = (f"text {where} reads {quotes}", f"one can read {quotes} {where}", f"{where} are the words {quotes}")
         yield voice.pick("written", wordings)
         return
     quotes = _quoted(lines[:FIRST_LINES])

@@ -14,7 +14,7 @@ from captioner.experts.sessions import Floats
 
 SPOT, RARE = 0.62, 0.25  # shares of a colour in its ninth and in the whole picture
 BRIGHTER, BRIGHT = 9.0, 60.0  # CIE L* above the next ninth, and at all
-SIDE = 96  # px of the copy whose colours are counted
+SIDE = 192  # px of the copy whose colours are counted; in a smaller one black and white dots turn grey
 FINE = 384  # px of the longer side of the copy whose edges are measured
 VIVID = 50.0  # CIE C* of an accent
 ACCENT_LEAST, ACCENT_MOST = 0.004, 0.12
@@ -25,19 +25,20 @@ PLACES = (
     ("the left", "the middle", "the right"),
     ("the lower left", "the bottom", "the lower right"),
 )
-# What a vivid patch may be called, and the colour names that its pixels then have.
+# What a vivid patch may be called, and the colour names that its pixels then have; mixtures come last.
 VIVID_COLOURS = {
     "red": ("red",),
     "orange": ("orange",),
-    "reddish orange": ("red", "orange", "orange-brown"),
     "yellow": ("yellow",),
-    "yellow-orange": ("yellow", "orange"),
     "green": ("green",),
     "turquoise": ("turquoise",),
     "blue": ("blue",),
     "purple": ("purple",),
     "magenta": ("magenta",),
-    "pink": ("pink", "magenta"),
+    "pink": ("pink",),
+    "reddish orange": ("red", "orange", "orange-brown"),
+    "yellow-orange": ("yellow", "orange"),
+    "purplish pink": ("pink", "magenta"),
 }
 Names = NDArray[np.str_]
 
@@ -60,6 +61,8 @@ def look(picture: Image.Image) -> Look:
         accents=_accents(names, lab),
         spot=_spot(names),
         brightest=_brightest(lab[..., 0]),
+        lightness_down=_thirds(lab[..., 0].mean(axis=1)),
+        lightness_across=_thirds(lab[..., 0].mean(axis=0)),
         lightness=float(lab[..., 0].mean()),
         contrast=float(lab[..., 0].std()),
         chroma=float(np.percentile(chroma(lab), 98)),
@@ -89,18 +92,22 @@ def named(rgb: Floats, lab: Floats) -> Names:
     grey = (pure < 10) | ((light < 22) & (pure < 14))
     red, warm, yellow = (hue >= 340) | (hue < 15), (hue >= 15) & (hue < 46), (hue >= 46) & (hue < 66)
     green, teal = (hue >= 66) & (hue < 160), (hue >= 160) & (hue < 190)
-    blue, purple = (hue >= 190) & (hue < 256), (hue >= 256) & (hue < 290)
+    blue, purple = (hue >= 190) & (hue < 243), (hue >= 243) & (hue < 290)
     rules = [
         ((light < 14) & (pure < 25), "black"),
         (grey & (light < 36), "dark grey"),
         (grey & (light < 72), "grey"),
         (grey & (light < 91), "light grey"),
         (grey, "white"),
+        ((hue >= 285) & (pure < 38) & (light < 75), "mauve"),
         (red & (pure < 32) & (light < 62), "reddish brown"),
         *_bands(red, light, ("dark red", 30), ("red", 66), ("pink", 101)),
-        (warm & (pure >= 50) & (light >= 56), "orange"),
+        ((hue >= 41) & (hue < 66) & (pure >= 45) & (light >= 64), "yellow"),
+        ((hue >= 46) & (hue < 85) & (pure < 26) & (light >= 62), "beige"),
+        (warm & (pure >= 50) & (light >= 56) | warm & (pure >= 58) & (light >= 48), "orange"),
         (warm & (pure >= 42) & (light >= 34), "orange-brown"),
         (warm & (light >= 60), "beige"),
+        ((hue >= 36) & (hue < 49), "olive-brown"),
         *_bands(warm, light, ("dark brown", 30), ("brown", 101)),
         (yellow & (pure < 36) & (light >= 62), "beige"),
         *_bands(yellow, light, ("dark olive", 32), ("olive", 62), ("yellow", 101)),
@@ -108,6 +115,7 @@ def named(rgb: Floats, lab: Floats) -> Names:
         *_bands(teal, light, ("dark turquoise", 34), ("turquoise", 101)),
         ((blue | teal) & (pure < 17), "greyish blue"),
         *_bands(blue, light, ("dark blue", 32), ("blue", 66), ("light blue", 101)),
+        (purple & (hue < 262) & (light >= 14), "bluish purple"),
         *_bands(purple, light, ("dark purple", 30), ("purple", 68), ("light purple", 101)),
         *_bands((hue >= 290) & (hue < 340), light, ("dark magenta", 32), ("magenta", 58), ("pink", 101)),
     ]
@@ -153,8 +161,13 @@ def _accents(names: Names, lab: Floats) -> tuple[Accent, ...]:
     if vivid.mean() > 2 * ACCENT_MOST:
         return ()
     broads = np.vectorize(broad)(names)
-    found = [_patch(broads, vivid, colour) for colour in VIVID_COLOURS]
-    return tuple(sorted((accent for accent in found if accent), key=lambda accent: (-accent.share, accent.colour)))
+    found: list[Accent] = []
+    for colour, parts in VIVID_COLOURS.items():
+        if any(accent.colour in parts for accent in found):
+            continue  # a mixture of which one colour is a patch by itself
+        patch = _patch(broads, vivid, colour)
+        found += [patch] if patch else []
+    return tuple(sorted(found, key=lambda accent: (-accent.share, accent.colour)))
 
 
 def _patch(broads: Names, vivid: NDArray[np.bool_], colour: str) -> Accent | None:
@@ -191,6 +204,11 @@ def _spot(names: Names) -> Accent | None:
     tops = [(where, *_shares(block).broad[0]) for where, block in _ninths(names)]
     spots = [Accent(colour=name, place=where, share=share) for where, name, share in tops if share >= SPOT]
     return max((spot for spot in spots if spot.colour in rare), key=lambda spot: spot.share, default=None)
+
+
+def _thirds(line: Floats) -> tuple[float, float, float]:
+    first, second, third = (float(part.mean()) for part in np.array_split(line, 3))
+    return first, second, third
 
 
 def _brightest(light: Floats) -> str:
