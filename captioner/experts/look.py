@@ -89,16 +89,11 @@ def chroma(lab: Floats) -> Floats:
 def named(rgb: Floats, lab: Floats) -> Names:
     """A colour name for every pixel; the first rule that holds decides."""
     hue, light, pure = _hue(rgb), lab[..., 0], chroma(lab)
-    grey = (pure < 10) | ((light < 22) & (pure < 14))
     red, warm, yellow = (hue >= 340) | (hue < 15), (hue >= 15) & (hue < 46), (hue >= 46) & (hue < 66)
     green, teal = (hue >= 66) & (hue < 160), (hue >= 160) & (hue < 190)
     blue, purple = (hue >= 190) & (hue < 243), (hue >= 243) & (hue < 290)
     rules = [
-        ((light < 14) & (pure < 25), "black"),
-        (grey & (light < 36), "dark grey"),
-        (grey & (light < 72), "grey"),
-        (grey & (light < 91), "light grey"),
-        (grey, "white"),
+        *_greys(light, pure),
         ((hue >= 285) & (pure < 38) & (light < 75), "mauve"),
         (red & (pure < 32) & (light < 62), "reddish brown"),
         *_bands(red, light, ("dark red", 30), ("red", 66), ("pink", 101)),
@@ -120,6 +115,13 @@ def named(rgb: Floats, lab: Floats) -> Names:
         *_bands((hue >= 290) & (hue < 340), light, ("dark magenta", 32), ("magenta", 58), ("pink", 101)),
     ]
     return np.asarray(np.select([rule for rule, _ in rules], [name for _, name in rules], default="grey"))
+
+
+def _greys(light: Floats, pure: Floats) -> list[tuple[NDArray[np.bool_], str]]:
+    """Rules for what has no colour to speak of."""
+    grey = (pure < 10) | ((light < 22) & (pure < 14))
+    shades = [("dark grey", 36), ("grey", 72), ("light grey", 91), ("white", 101)]
+    return [((light < 14) & (pure < 25), "black"), *((grey & (light < top), name) for name, top in shades)]
 
 
 def broad(name: str) -> str:
