@@ -23,7 +23,7 @@ SHARD_SAMPLES = 5
 
 def demo(folder: Path) -> int:
     """The whole demo in a folder of its own; the exit code of the first step that fails, or 0."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=130)
     if folder.exists() and not (folder / MARK).exists():
         console.print(f"{folder} is there and not of this demo: choose another with make demo OUT=…")
         return 2

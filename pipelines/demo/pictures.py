@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from shards.pack import Packed
 
@@ -52,10 +52,11 @@ def _photographs() -> Iterator[tuple[str, str, bytes, str]]:
 
 
 def _odd_ones() -> Iterator[tuple[str, str, bytes, str]]:
-    """Bad, tiny, rotated, mislabelled and doubled pictures, each made from a photograph."""
+    """A sign to read, and bad, tiny, rotated, mislabelled and doubled pictures, made from the photographs."""
     sunset = (PHOTOS / "sunset_by_aitzol_berasategi.jpg").read_bytes()
     wine = Image.open(PHOTOS / "wine_by_jakkub_mede.jpg")
     life = Image.open(PHOTOS / "life_by_aitzol_berasategi.jpg")
+    yield "sign.jpg", "jpg", _jpeg(_sign("FRESH BREAD", "OPEN 7 TO 5", "CLOSED ON MONDAYS")), "shop sign template"
     yield "again.jpg", "jpg", sunset, "sunset (again)"
     yield "sideways.jpg", "jpg", _jpeg(wine.transpose(Image.Transpose.ROTATE_90), orientation=6), "IMG_0007 rotated"
     yield "print.jpg", "jpg", _jpeg(life.convert("CMYK")), "life, print version"
@@ -66,6 +67,17 @@ def _odd_ones() -> Iterator[tuple[str, str, bytes, str]]:
     yield "error_page.jpg", "jpg", b"<!DOCTYPE html><html><body>403 Forbidden</body></html>", "not a picture"
     yield "nothing.jpg", "jpg", b"", "0 bytes"
     yield "drawing.jpg", "jpg", b"<svg xmlns='http://www.w3.org/2000/svg' width='900' height='900'/>", "vector art"
+
+
+def _sign(*lines: str) -> Image.Image:
+    """A painted board with something to read on it."""
+    board = Image.new("RGB", (960, 640), (244, 236, 214))
+    draw = ImageDraw.Draw(board)
+    draw.rectangle((24, 24, 936, 616), outline=(120, 60, 30), width=12)
+    for number, line in enumerate(lines):
+        font = ImageFont.load_default(size=84 if number == 0 else 60)
+        draw.text((480, 170 + 150 * number), line, fill=(90, 40, 20), font=font, anchor="mm")
+    return board
 
 
 def _jpeg(image: Image.Image, orientation: int = 1) -> bytes:
