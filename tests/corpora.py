@@ -95,12 +95,13 @@ def run_here(
     store = Store(str(out))
     plans.enter(store, plan)
     wanted = [each for each in plan.inputs if not shards or each.shard in shards]
-    done = asyncio.run(_caption(recipe, plan, store, wanted, pace or Pace()))
+    done = asyncio.run(caption(recipe, plan, store, wanted, pace or Pace()))
     manifest.publish(store, plan, "test")
     return done
 
 
-async def _caption(recipe: Recipe, plan: Plan, store: Store, wanted: Sequence[Any], pace: Pace) -> list[Done]:
+async def caption(recipe: Recipe, plan: Plan, store: Store, wanted: Sequence[Any], pace: Pace) -> list[Done]:
+    """The named shards, one after another, as a worker captions them."""
     engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
     async with DecoderPool(1, recipe.limits) as decoder, Slots(engine, 16) as slots:
         line = Line(

@@ -54,13 +54,19 @@ def answers(out: Path | str) -> Answers:
     return found
 
 
-def campaign(folder: Path, kills: int, seed: int) -> Campaign:
-    """Run over folder/in until it is done, with so many kills on the way."""
+def in_turn(kills: int) -> list[str]:
+    """Workers, decoders and the driver, in turn."""
+    return [("worker", "decoder", "driver")[number % 3] for number in range(kills)]
+
+
+def campaign(folder: Path, victims: list[str], seed: int) -> Campaign:
+    """Run over folder/in until it is done, with these kills on the way."""
     dice, told = random.Random(seed), Campaign()
-    victims = [("worker", "decoder", "driver")[number % 3] for number in range(kills)]
+    victims = list(victims)
+    tries = len(victims) + 2
     while victims or not told.codes or told.codes[-1] not in (0, 1):
         driver = subprocess.Popen(
-            datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(kills + 2)),
+            datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(tries)),
             stderr=subprocess.DEVNULL,
         )
         told.runs += 1
@@ -122,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
         whole = run(*datacomp(folder / "in", folder / "undisturbed", *OPTIONS), timeout=600)
         assert whole.returncode in (0, 1), whole.stderr
         started = time.monotonic()
-        told = campaign(folder, given.kills, given.seed)
+        told = campaign(folder, in_turn(given.kills), given.seed)
         wrong = judge(folder, told)
         print(
             f"{sum(told.kills.values())} kills ({dict(told.kills)}) over {told.runs} runs in "
