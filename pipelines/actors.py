@@ -21,7 +21,7 @@ from captioner.media.decoders import DecoderPool
 from captioner.recipe import Pace, Recipe
 from captioner.registry import build
 from captioner.types import ShardInput
-from pipelines.caption_shard import Done, Line, caption_shard
+from pipelines.caption_shard import Done, Line, Progress, caption_shard
 from pipelines.gate import Gate
 from shards.sources import SOURCES
 from shards.store import Store
@@ -51,10 +51,9 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one worker has open: counts for the display. busy_seconds: slot-seconds spent in the engine."""
+    """What one worker has open, for the display. busy_seconds: slot-seconds spent in the engine."""
 
-    outcomes: dict[str, int]
-    bytes_judged: int
+    open: tuple[Progress, ...]
     slots: int
     busy_seconds: float
     asked: int
@@ -92,14 +91,8 @@ class Worker:
 
     async def report(self) -> Report:
         """Counts of what is open now."""
-        opened = list(self._line.open.values()) if self._line else []
-        outcomes: dict[str, int] = {}
-        for progress in opened:
-            for name, count in progress.outcomes.items():
-                outcomes[name] = outcomes.get(name, 0) + count
         return Report(
-            outcomes=outcomes,
-            bytes_judged=sum(progress.bytes_judged for progress in opened),
+            open=tuple(self._line.open.values()) if self._line else (),
             slots=self._slots.slots if self._slots else 0,
             busy_seconds=self._slots.busy_seconds if self._slots else 0.0,
             asked=self._slots.asked if self._slots else 0,

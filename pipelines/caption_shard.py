@@ -35,6 +35,7 @@ BATCH = 16  # samples read in one go off the event loop: few enough to stay smal
 class Progress:
     """What one open shard has come to so far; for display only."""
 
+    shard: str
     outcomes: Counter[str] = field(default_factory=Counter)
     bytes_judged: int = 0
 
@@ -69,7 +70,7 @@ async def caption_shard(shard: ShardInput, line: Line) -> Done:
     """Take one shard from its tar to its commit record. Raises OutOfService or EngineUnavailable, to be tried again."""
     attempt, epoch = secrets.token_hex(16), int(time.time())
     known = await asyncio.to_thread(journal.load, line.store, line.run_id, shard.shard)
-    line.open[attempt] = Progress()
+    line.open[attempt] = Progress(shard=shard.shard)
     try:
         with closing(ShardFiles(store=line.store, shard=shard.shard, attempt=attempt)) as files:
             judging = _Judging(line=line, shard=shard, attempt=attempt, known=known, files=files)

@@ -45,16 +45,17 @@ class Gauge:
 
     def moment(self, state: RunState, reports: list[Report]) -> Moment:
         """How things stand now."""
-        counts = Counter(state.counts)
-        for report in reports:
-            counts.update(report.outcomes)
+        counts, done = Counter(state.counts), state.bytes_done
+        # A report is half a second old: a shard in it may be booked as committed by now.
+        for progress in (each for report in reports for each in report.open if each.shard not in state.committed):
+            counts.update(progress.outcomes)
+            done += progress.bytes_judged
         counts["read"] = sum(counts[name] for name in OUTCOMES)
         elapsed = time.monotonic() - state.started
-        done = state.bytes_done + sum(report.bytes_judged for report in reports)
         share = min(1.0, done / max(1, state.bytes_planned))
         eta = elapsed * (1 - share) / share if share > 0.01 else None
         return Moment(
-            shards_done=state.committed_before + state.committed,
+            shards_done=state.committed_before + len(state.committed),
             shards=len(state.plan.inputs),
             counts=dict(counts),
             share=share,

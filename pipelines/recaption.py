@@ -43,7 +43,7 @@ class RunState:
     started: float = field(default_factory=time.monotonic)
     waiting: deque[ShardInput] = field(default_factory=deque)
     committed_before: int = 0
-    committed: int = 0
+    committed: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     bytes_planned: int = 0
     bytes_done: int = 0
@@ -56,7 +56,7 @@ class RunState:
 
     def done(self, done: Done, size: int) -> None:
         """A shard has its record."""
-        self.committed += 1
+        self.committed.add(done.shard)
         self.failed_in_a_row = 0
         self.counts.update(done.counts)
         self.bytes_done += size

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
 from rich.console import Console
 
 from captioner.types import ShardInput
 from pipelines.actors import Report
+from pipelines.caption_shard import Progress
 from pipelines.progress import Gauge, clock, line, panel
 from pipelines.recaption import RunState
 from shards.plan import Plan
@@ -21,7 +23,8 @@ def state(done: int, planned: int) -> RunState:
 
 
 def report(**outcomes: int) -> Report:
-    return Report(outcomes=outcomes, bytes_judged=300, slots=4, busy_seconds=20.0, asked=5, pids=(1,))
+    open_shard = Progress(shard="b", outcomes=Counter(outcomes), bytes_judged=300)
+    return Report(open=(open_shard,), slots=4, busy_seconds=20.0, asked=5, pids=(1,))
 
 
 def test_a_moment_counts_committed_and_open_shards_together() -> None:
@@ -31,6 +34,14 @@ def test_a_moment_counts_committed_and_open_shards_together() -> None:
     assert moment.counts["captioned"] == 9 and moment.counts["read"] == 10
     assert moment.share == 0.5 and 0.9 < moment.rate < 1.1
     assert moment.eta_seconds is not None and 9 < moment.eta_seconds < 11
+
+
+def test_a_shard_that_was_committed_since_the_report_counts_once() -> None:
+    begun = state(done=300, planned=1000)
+    begun.counts.update({"captioned": 2})
+    begun.committed.add("b")
+    moment = Gauge().moment(begun, [report(captioned=2)])
+    assert moment.counts["captioned"] == 2 and moment.share == 0.3
 
 
 def test_samples_from_the_journal_do_not_count_as_speed() -> None:
