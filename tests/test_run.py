@@ -114,6 +114,28 @@ def test_an_empty_shard_is_committed_as_such_and_the_run_says_completed_with_err
     assert recap("verify", str(tmp_path / "out")).returncode == 1
 
 
+def test_a_shard_that_breaks_our_own_code_is_reported_and_nothing_else_is_lost(tmp_path: Path) -> None:
+    folder = make_shards(tmp_path / "in", 4, 20)
+    # So small a share that, by their hashes, one sample of these is one on which the engine breaks.
+    broken = run(*datacomp(folder, tmp_path / "out", "--fake.buggy", "0.008", "--pace.workers", "1"))
+    assert broken.returncode == 1, broken.stderr
+    told = json.loads(recap("status", str(tmp_path / "out"), "--json").stdout)
+    failed = [line for line in broken.stderr.splitlines() if line.startswith("failed ")]
+    assert len(failed) == 1 and told["committed"] == 3
+    assert "told to break here" in failed[0]
+    newest = manifest.latest(Store(str(tmp_path / "out")))
+    assert newest is not None and not newest.complete and len(newest.shards) == told["committed"]
+    assert recap("verify", str(tmp_path / "out")).returncode == 1
+
+
+def test_three_broken_shards_in_a_row_stop_the_run(tmp_path: Path) -> None:
+    folder = make_shards(tmp_path / "in", 8, 4)
+    stopped = run(*datacomp(folder, tmp_path / "out", "--fake.buggy", "1", "--pace.workers", "1"))
+    assert stopped.returncode == 3
+    assert "3 shards in a row broke our own code" in stopped.stderr
+    assert not list((tmp_path / "out").glob("commits/*"))
+
+
 def test_sigterm_gives_work_back_leaves_no_process_and_the_same_command_finishes(tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "in", 2, 40)
     command = datacomp(folder, tmp_path / "out", "--fake.seconds", "0.5", "--pace.slots", "2", "--pace.workers", "1")

@@ -22,6 +22,7 @@ class Fake:
 
     seconds, sigma: mean and log-sigma of lognormal answer times, drawn from the hash as well.
     looping, cut, refused: the share of samples whose first answer loops, is cut off, or is refused by the engine.
+    buggy: the share of samples on which the engine's own code breaks, with an error that no engine may raise.
     """
 
     version: ClassVar[int] = 1
@@ -34,6 +35,7 @@ class Fake:
     looping: float = 0.0
     cut: float = 0.0
     refused: float = 0.0
+    buggy: float = 0.0
 
     async def __aenter__(self) -> Fake:
         return self
@@ -50,6 +52,8 @@ class Fake:
         fate = random.Random(request.media_sha256).random() if request.attempt == 0 else 1.0
         if fate < self.refused:
             raise RequestRefused("the fake engine was told to refuse this one")
+        if fate > 1.0 - self.buggy and request.attempt == 0:
+            raise ArithmeticError("the fake engine was told to break here")
         text = f"{dice.choice(SUBJECTS)} stands {dice.choice(PLACES)}. {dice.choice(CLOSINGS)}"
         finish = "stop"
         if fate < self.refused + self.looping:
