@@ -83,8 +83,13 @@ def digest(value: Json) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def to_json(data: Any) -> Json:
     """A frozen dataclass, or a tuple or mapping of them, as plain JSON."""
+    if type(data) in _PLAIN:  # most values are, and a plan has a million
+        return data
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         return {field.name: to_json(getattr(data, field.name)) for field in dataclasses.fields(data)}
     if isinstance(data, Mapping):
