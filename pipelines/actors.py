@@ -21,6 +21,7 @@ from captioner.media.decoders import DecoderPool
 from captioner.recipe import Pace, Recipe
 from captioner.registry import build
 from captioner.types import ShardInput
+from pipelines.arenas import few_arenas
 from pipelines.caption_shard import Done, Line, Progress, caption_shard
 from pipelines.gate import Gate
 from shards.sources import SOURCES
@@ -64,6 +65,7 @@ class Worker:
     """One process that takes shards: its decoders, its engine and its gate, opened when the first shard comes."""
 
     def __init__(self, job: Job) -> None:
+        few_arenas()
         self._job = job
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
