@@ -6,11 +6,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from tests.grammars import HONEST_MAKERS
 from tests.labels import Half, Labelled, stored
-from tests.wordings import FAMILIES, HONEST_MAKERS, Wordings
+from tests.wordings import FAMILIES, Wordings
 
 SEEDS: dict[Half, int] = {"tuning": 20_261, "held_out": 77_013}
 OPEN_ENDED = frozenset({"truncated_caption"})
+# What stood in quotes is the engine's own word once their end is cut off.
+UNQUOTED = frozenset({"refusal", "prompt_echo", "markup"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ def word_loop(m: Material) -> Labelled:
     pattern = words[start : start + period]
     copies = max(3, -(-48 // len(pattern))) + m.dice.randrange(6)
     ending = m.dice.choice(("", "", ".", f" {m.spaced()}"))
-    return _text(f"{m.spaced()} {' '.join(pattern * copies)}{ending}", "repetitive_caption", OPEN_ENDED)
+    return _text(f"{m.spaced()} {' '.join(pattern * copies)}{ending}", "repetitive_caption", OPEN_ENDED | UNQUOTED)
 
 
 def letter_loop(m: Material) -> Labelled:
@@ -89,7 +92,7 @@ def letter_loop(m: Material) -> Labelled:
     piece = text[start : start + size]
     piece = piece if piece.strip() else "a" + piece
     loop = piece * (200 // len(piece) + m.dice.randrange(40) + 3)
-    return _text(m.spaced() + " " + loop, "repetitive_caption", OPEN_ENDED)
+    return _text(m.spaced() + " " + loop, "repetitive_caption", OPEN_ENDED | UNQUOTED)
 
 
 def sentence_loop(m: Material) -> Labelled:
@@ -141,14 +144,14 @@ def cut_after_word(m: Material) -> Labelled:
     """Between two words, at the engine's own word that it was done."""
     words = m.spaced().split()
     places = [n for n in range(2, len(words)) if words[n - 1][-1].isalnum()]
-    return _text(" ".join(words[: m.dice.choice(places)]), "truncated_caption", frozenset({"too_short"}))
+    return _text(" ".join(words[: m.dice.choice(places)]), "truncated_caption", UNQUOTED | {"too_short"})
 
 
 def cut_in_word(m: Material) -> Labelled:
     """Inside a word, in any script that writes full stops."""
     text = m.dice.choice([each.text for each in m.honest if "\u0e00" > max(each.text[:40])])
     places = [n for n in range(12, len(text)) if text[n - 1].isalpha() and text[n].isalpha()]
-    return _text(text[: m.dice.choice(places)], "truncated_caption", frozenset({"too_short"}))
+    return _text(text[: m.dice.choice(places)], "truncated_caption", UNQUOTED | {"too_short"})
 
 
 def cut_after_mark(m: Material) -> Labelled:

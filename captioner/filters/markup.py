@@ -19,7 +19,7 @@ _TOKENS = re.compile(
       | /?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
           |bbox|loc|seg|region|grounding|phrase|object|point|im_start|im_end|im_patch|start_of_turn|end_of_turn
           |start_of_image|end_of_image|image_soft_token|fake_token_around_image|end_of_utterance|row|col|sep|cls
-          |FRAME|LINE)(?:_?\d{1,6})?/?>
+          |FRAME|LINE|sop|eop|eoa|eoh|eot|endofchunk)(?:_?\d{1,6})?/?>
       | /?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>)
     | \[(?:/?INST|IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d{1,6}|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS
           |AVAILABLE_TOOLS|PREFIX|MIDDLE|SUFFIX|/?BOX|SYSTEM_PROMPT)\]
@@ -48,7 +48,7 @@ class Markup:
     Markdown's emphasis and lists are no markup here: they are legible, and nobody's token.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, sample: Sample, caption: Caption) -> str | None:
         return "markup" if any(_found(caption.text)) else None

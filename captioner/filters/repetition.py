@@ -24,7 +24,7 @@ class Repetition:
     max_compression: bytes over zlib's bytes, judged from 1,000 bytes on. Prose has 2, tables 4.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     loop_tokens: int = 48
     short_loop_tokens: int = 16
     counting_tokens: int = 256
@@ -50,7 +50,7 @@ class Repetition:
             seen.own_tokens >= self.least_tokens and seen.ngrams > self.max_ngrams
         )
         squeezed = len(caption.text) >= 1000 and seen.compression > self.max_compression
-        return "repetitive_caption" if loops or says_again or squeezed else None
+        return "repetitive_caption" if loops or says_again or squeezed or seen.blank else None
 
     def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]:
         seen = repeats(caption.text)

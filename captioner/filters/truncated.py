@@ -15,6 +15,8 @@ _CLOSERS = "\"'”’»›)]}」』】〉》）］｝＂＇*_"
 _SPACES_AND_EMOJI = re.compile("[\\s\u2600-\u27bf\ufe0f\u200d\U0001f1e6-\U0001faff]")
 # Thai and Lao write no full stop.
 _UNSTOPPED = re.compile("[\u0e00-\u0eff]")
+# A line that has no more than its bullet, number or heading mark was about to be written.
+_BARE_MARK = re.compile(r"\n[ \t]{0,8}(?:[-*+•#>|]{1,6}|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])$")
 # No sign or title that a caption ends with is longer: further back nothing is looked at.
 _TAIL = 2000
 
@@ -27,7 +29,7 @@ class Truncated:
     need none of them. A last line without one, as in a bare list, cannot be told from a cut one and is dropped.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     whole: tuple[str, ...] = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 
     def __post_init__(self) -> None:
@@ -48,6 +50,8 @@ class Truncated:
 def ends_whole(text: str) -> bool:
     """Whether the last characters end a sentence rather than break it off."""
     tail = text[-_TAIL:].rstrip()
+    if _BARE_MARK.search(tail[-16:]):
+        return False
     bare = tail
     while bare and _SPACES_AND_EMOJI.match(bare[-1]):
         bare = bare[:-1]
