@@ -180,14 +180,17 @@ def token(m: Material) -> Labelled:
 def turn(m: Material) -> Labelled:
     """The engine goes on with the next turn of a dialogue."""
     question = m.dice.choice(m.words.turns)
-    return _text(f"{m.spaced()}{question.replace('{}', m.spaced())}", "markup", frozenset({*OPEN_ENDED, "prompt_echo"}))
+    also = frozenset({*OPEN_ENDED, "prompt_echo", "repetitive_caption"})
+    return _text(f"{m.spaced()}{question.replace('{}', m.spaced())}", "markup", also)
 
 
 def bad_character(m: Material) -> Labelled:
     """One character that no reader should meet."""
     text = m.spaced()
     at = m.dice.randrange(1, len(text))
-    return _text(text[:at] + m.dice.choice(m.words.characters) + text[at:], "bad_characters", OPEN_ENDED)
+    return _text(
+        text[:at] + m.dice.choice(m.words.characters) + text[at:], "bad_characters", OPEN_ENDED | {"repetitive_caption"}
+    )
 
 
 def echo(m: Material) -> Labelled:

@@ -23,7 +23,7 @@ _TOKENS = re.compile(
       | /?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>)
     | \[(?:/?INST|IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d{1,6}|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS
           |AVAILABLE_TOOLS|PREFIX|MIDDLE|SUFFIX|/?BOX|SYSTEM_PROMPT)\]
-    | \|> | ｜> | ASSISTANT:""",
+    | \|> | ｜> | ◁/?\w{1,12}▷ | ASSISTANT:""",
     re.VERBOSE,
 )
 # A tag has a name right behind its `<`: `<3`, `a < b` and `<-` have none.
@@ -32,10 +32,15 @@ _TAGS = re.compile(
 )
 _ROLES = re.compile(
     r"(?m)^[ \t]{0,8}(?:#{1,6}[ \t]?)?(?:USER|User|ASSISTANT|Assistant|HUMAN|Human|SYSTEM|System|GPT|BOT)[ \t]?:"
-    r"|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
+    r"|^[ \t]{0,8}#{1,6} ?(?:Instruction|Response|Question|Answer|Input|Output)s? ?:|^(?:user|assistant|system|model)$"
+    r"|^Question: [^\n]{1,2000}\n{1,2}Answer:|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
 )
 _NUMBER = r"\s{0,4}\d{1,5}(?:\.\d{1,6})?\s{0,4}"
-_BOXES = re.compile(rf"\[{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)")
+# A corner of a chart is (3, 4); a box has px of three digits or shares of one: `(112,40),(560,700)`, `[0.35, 0.1, 0.9, 1]`.
+_LARGE = r"(?=[^\])]{0,40}?(?:\d{3}|\d\.\d))"
+_BOXES = re.compile(
+    rf"\[{_LARGE}{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_LARGE}{_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)"
+)
 # Pieces of words as byte-pair and sentence-piece tokenizers keep them: an engine forgot to join them.
 _PIECES = re.compile(r"[a-z.,][ĠĊ]|▁[^\W_]")
 _ANSWER_AS_JSON = re.compile(r"\s{0,100}[\[{]\s{0,100}[\[{]?\s{0,100}\"")
@@ -62,6 +67,6 @@ class Markup:
 def _found(text: str) -> tuple[bool, bool]:
     """(a special token, other markup). Each search runs only where the mark it needs is there at all."""
     own = outside_quotes(judged(text))
-    searches = (("<&", _TAGS), (":", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
+    searches = (("<&", _TAGS), (":\n", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
     other = any(any(mark in own for mark in marks) and pattern.search(own) for marks, pattern in searches)
     return _TOKENS.search(text) is not None, other or "```" in text or _ANSWER_AS_JSON.match(text) is not None

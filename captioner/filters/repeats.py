@@ -38,11 +38,15 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """A stretch that repeats itself exactly, counters aside. counting: nothing but numbers and marks goes round."""
+    """A stretch that repeats itself exactly, counters aside. counting: nothing but numbers and marks goes round.
+
+    words: a word goes round with them.
+    """
 
     tokens: int = 0
     period: int = 0
     counting: bool = False
+    words: bool = False
 
     @property
     def copies(self) -> int:
@@ -138,8 +142,8 @@ def longest_loop(numbered: Numbered) -> Loop:
             first = numbered.exact[start : start + length]
             # Of "1, 2, 3" every other token comes again; of "2, 2, 2" all do.
             again = np.mean(first == numbered.exact[start + period : start + period + length])
-            counting = bool(again < 0.8) and not numbered.letters[start : start + period].any()
-            best = Loop(tokens=length + period, period=period, counting=counting)
+            words = bool(numbered.letters[start : start + period].any())
+            best = Loop(tokens=length + period, period=period, counting=bool(again < 0.8) and not words, words=words)
     return best
 
 

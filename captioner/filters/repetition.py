@@ -17,6 +17,7 @@ class Repetition:
     loop_tokens: a loop of three copies is dropped from this length on, wherever it stands. 48 tokens are three
         lines of a sign; no caption needs them.
     short_loop_tokens: a loop this short counts too when it is half of what stands outside quotes, in four copies.
+    many_copies: outside quotes, and from least_tokens on, so many copies of words are a loop whatever else is said.
     counting_tokens: numbers and commas may go on for so long: a ruler or calendar, read out, has under 128 numbers.
     max_sentences: share of sentences said before. 0.3 is Gopher's for repeated lines; a poem's refrain has less.
     max_ngrams: share of 6-grams seen before, judged from least_tokens on. Captions of 200 words reach 0.1, a menu
@@ -27,6 +28,7 @@ class Repetition:
     version: ClassVar[int] = 2
     loop_tokens: int = 48
     short_loop_tokens: int = 16
+    many_copies: int = 8
     counting_tokens: int = 256
     max_sentences: float = 0.3
     max_ngrams: float = 0.4
@@ -69,5 +71,7 @@ class Repetition:
 
     def _is_mostly_loop(self, seen: Repeats) -> bool:
         loop = seen.own_loop
+        if loop.words and loop.copies >= self.many_copies and loop.tokens >= self.least_tokens:
+            return True
         long_enough = loop.tokens >= max(self.short_loop_tokens, seen.own_tokens / 2)
         return long_enough and loop.copies > FEWEST_COPIES and not loop.counting
