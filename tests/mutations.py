@@ -157,7 +157,7 @@ def cut_in_word(m: Material) -> Labelled:
 def cut_after_mark(m: Material) -> Labelled:
     """Behind a comma, a colon, an opening quote or bracket, a list's number or a dash."""
     text, mark = m.spaced().rstrip(".!?\"')"), m.dice.choice(m.words.open_marks)
-    return _text(text + mark, "truncated_caption", frozenset({"repetitive_caption"}))
+    return _text(text + mark, "truncated_caption", UNQUOTED | {"repetitive_caption"})
 
 
 def not_done(m: Material) -> Labelled:
