@@ -1,4 +1,4 @@
-"""Twenty bad tars, each with good pictures in it and the reasons of its rows and of its shard; cases by their number."""
+"""The bad tars, by case: each has good pictures in it, and the reasons of its rows and of its shard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_MEMBER_BYTES = 40 * 2**20  # what these tests set: a larger member need not
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadTar:
-    """rows: reason of each row that is not captioned, in any order. captioned: how many rows are. flags: the shard's."""
+    """rows: reasons of those not captioned, in any order. captioned: how many are. flags: the shard's."""
 
     case: int
     name: str
@@ -116,7 +116,14 @@ BAD_TARS: tuple[BadTar, ...] = (
     BadTar(case=3, name="cut-in-data", make=cut_in_data, rows=("truncated_member",), flags=("truncated",)),
     BadTar(case=4, name="cut-in-header", make=cut_in_header, flags=("truncated",)),
     BadTar(case=4, name="no-end", make=lambda: body(45), flags=("missing_eof",)),
-    BadTar(case=5, name="garbage-header", make=garbage_header, rows=("corrupt_header", "no_media"), captioned=2, flags=("corrupt",)),
+    BadTar(
+        case=5,
+        name="garbage-header",
+        make=garbage_header,
+        rows=("corrupt_header", "no_media"),
+        captioned=2,
+        flags=("corrupt",),
+    ),
     BadTar(case=6, name="concatenated", make=lambda: sound(60) + sound(61), captioned=2, flags=("concatenated",)),
     BadTar(case=7, name="negative-size", make=lambda: sized(70, b"\xff" * 12), rows=("bad_size",), flags=("corrupt",)),
     BadTar(
@@ -140,4 +147,4 @@ BAD_TARS: tuple[BadTar, ...] = (
     BadTar(case=19, name="many-tiny", make=many_tiny, rows=("no_media",) * 3000),
     # The test writes it anew once the plan has it.
     BadTar(case=20, name="changed", make=lambda: sound(200), captioned=0, flags=("source_changed",)),
-)  # fmt: skip
+)

@@ -1,18 +1,109 @@
 """Honest captions made by grammars: menus, charts, counts and verses that repeat a pattern and no content."""
 
+# ruff: noqa: E501 - tables of words
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 from tests.labels import Half
 
-COLOURS = "red blue green yellow white black grey brown orange purple pink turquoise".split()
-THINGS = "cup plate book lamp bottle candle vase clock basket hat shoe glove pen key coin bowl spoon ring".split()
-FOODS = "soup salad bread fish steak pasta rice cake tea coffee juice pie curry toast omelette pizza".split()
-CITIES = "Paris Rome Oslo Bern Prague Vienna Madrid Lisbon Athens Cairo Lima Quito Tokyo Delhi Perth Boston".split()
-NAMES = "Anna Tom Lisa Peter Maria Jan Eva Max Ole Nina Paul Rosa Ben Clara Hugo Ida Karl Lea".split()
-ANIMALS = "dog cat horse goat sheep duck swan crow fox deer hare mouse frog owl hen pig".split()
+COLOURS = ["red", "blue", "green", "yellow", "white", "black", "grey", "brown", "orange", "purple", "pink", "turquoise"]
+THINGS = [
+    "cup",
+    "plate",
+    "book",
+    "lamp",
+    "bottle",
+    "candle",
+    "vase",
+    "clock",
+    "basket",
+    "hat",
+    "shoe",
+    "glove",
+    "pen",
+    "key",
+    "coin",
+    "bowl",
+    "spoon",
+    "ring",
+]
+FOODS = [
+    "soup",
+    "salad",
+    "bread",
+    "fish",
+    "steak",
+    "pasta",
+    "rice",
+    "cake",
+    "tea",
+    "coffee",
+    "juice",
+    "pie",
+    "curry",
+    "toast",
+    "omelette",
+    "pizza",
+]
+CITIES = [
+    "Paris",
+    "Rome",
+    "Oslo",
+    "Bern",
+    "Prague",
+    "Vienna",
+    "Madrid",
+    "Lisbon",
+    "Athens",
+    "Cairo",
+    "Lima",
+    "Quito",
+    "Tokyo",
+    "Delhi",
+    "Perth",
+    "Boston",
+]
+NAMES = [
+    "Anna",
+    "Tom",
+    "Lisa",
+    "Peter",
+    "Maria",
+    "Jan",
+    "Eva",
+    "Max",
+    "Ole",
+    "Nina",
+    "Paul",
+    "Rosa",
+    "Ben",
+    "Clara",
+    "Hugo",
+    "Ida",
+    "Karl",
+    "Lea",
+]
+ANIMALS = [
+    "dog",
+    "cat",
+    "horse",
+    "goat",
+    "sheep",
+    "duck",
+    "swan",
+    "crow",
+    "fox",
+    "deer",
+    "hare",
+    "mouse",
+    "frog",
+    "owl",
+    "hen",
+    "pig",
+]
 PLACES = (
     "on the left",
     "on the right",
@@ -120,7 +211,7 @@ def rooms(dice: Random) -> str:
 
 def verse(dice: Random) -> str:
     animals = dice.sample(ANIMALS, dice.randint(4, 8))
-    lines = "\n".join(f"The {one} ran after the {other}," for one, other in zip(animals, animals[1:], strict=False))
+    lines = "\n".join(f"The {one} ran after the {other}," for one, other in pairwise(animals))
     return f"A page from a picture book. The verse under the drawing reads:\n{lines}\nand home they went to bed."
 
 

@@ -149,7 +149,7 @@ def cut_after_word(m: Material) -> Labelled:
 
 def cut_in_word(m: Material) -> Labelled:
     """Inside a word, in any script that writes full stops."""
-    text = m.dice.choice([each.text for each in m.honest if "\u0e00" > max(each.text[:40])])
+    text = m.dice.choice([each.text for each in m.honest if max(each.text[:40]) < "\u0e00"])
     places = [n for n in range(12, len(text)) if text[n - 1].isalpha() and text[n].isalpha()]
     return _text(text[: m.dice.choice(places)], "truncated_caption", UNQUOTED | {"too_short"})
 

@@ -1,4 +1,4 @@
-"""Every bad tar, bad picture and hostile caption in one run: each has its stated reason, and all that is good is kept."""
+"""Every bad tar, bad picture and hostile caption in one run: each has its reason, and all that is good is kept."""
 
 from __future__ import annotations
 

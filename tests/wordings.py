@@ -1,5 +1,6 @@
 """The words that labelled texts are made of; what one half says, the other half does not."""
 
+# ruff: noqa: E501 - tables of words
 from __future__ import annotations
 
 from dataclasses import dataclass

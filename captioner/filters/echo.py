@@ -25,8 +25,8 @@ _VERBS = (
 )
 # What must be there for any of it: a plain search for them is ten times as fast.
 _VERBS_PLAIN = (
-    "describe", "caption", "explain", "analy", "summar", "look", "examine", "narrate", "portray", "characteri", "clarify",
-    "break down", "walk through", "depict", "detail", "identify", "list", "tell",
+    "describe", "caption", "explain", "analy", "summar", "look", "examine", "narrate", "portray", "characteri",
+    "clarify", "break down", "walk through", "depict", "detail", "identify", "list", "tell",
 )  # fmt: skip
 _ANSWER = "(?:caption|description|summary|paragraph|alt[- ]text|title|explanation|interpretation|overview)"
 _INSTRUCTIONS = re.compile(
@@ -36,7 +36,8 @@ _INSTRUCTIONS = re.compile(
     rf"|{_STARTS}(?:give|provide|write|generate|create|produce|offer|render|share|present|compose|draft) (?:me |us )?"
     rf"(?:an?|the|one|some) [^.!?\n]{{0,60}}?\b{_ANSWER}s?\b"
     rf"|{_STARTS}what(?:'s| is| are| do you see| can you see| can be seen) [^.!?\n]{{0,40}}?\b{_PICTURE}\s?\?"
-    rf"|{_STARTS}you are (?:an?|qwen|llava)\b[^.!?\n]{{0,60}}?\b(?:assistant|captioner|annotator|expert|ai|alibaba cloud)\b"
+    rf"|{_STARTS}you are (?:an?|qwen|llava)\b[^.!?\n]{{0,60}}?"
+    r"\b(?:assistant|captioner|annotator|expert|ai|alibaba cloud)\b"
     r"|\ba chat between a curious |\bthe assistant gives helpful, detailed"
     r"|\[(?:external information|world knowledge|detection box|ocr)\]"
     r"|(?:请|請)(?!勿)[^。！？\n]{0,16}?(?:描述|说明|說明|写|寫|生成|解释|概括)[^。！？\n]{0,12}?(?:图|圖|照片|画面|视频|标题)"
@@ -50,7 +51,8 @@ _INSTRUCTIONS = re.compile(
 )
 _GATE = (
     *_VERBS_PLAIN, "caption", "description", "summar", "paragraph", "text", "title", "explanation", "what", "you are",
-    "[", "a chat between", "the assistant", "请", "請", "画像", "写真", "動画", "설명", "묘사", "beschreib", "опиши", "descr", "décri",
+    "[", "a chat between", "the assistant", "请", "請", "画像", "写真", "動画",
+    "설명", "묘사", "beschreib", "опиши", "descr", "décri",
 )  # fmt: skip
 
 

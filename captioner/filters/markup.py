@@ -33,10 +33,11 @@ _TAGS = re.compile(
 _ROLES = re.compile(
     r"(?m)^[ \t]{0,8}(?:#{1,6}[ \t]?)?(?:USER|User|ASSISTANT|Assistant|HUMAN|Human|SYSTEM|System|GPT|BOT)[ \t]?:"
     r"|^[ \t]{0,8}#{1,6} ?(?:Instruction|Response|Question|Answer|Input|Output)s? ?:|^(?:user|assistant|system|model)$"
-    r"|^Question: [^\n]{1,2000}\n{1,2}Answer:|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
+    r"|^Question: [^\n]{1,2000}\n{1,2}Answer:"
+    r"|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
 )
 _NUMBER = r"\s{0,4}\d{1,5}(?:\.\d{1,6})?\s{0,4}"
-# A corner of a chart is (3, 4); a box has px of three digits or shares of one: `(112,40),(560,700)`, `[0.35, 0.1, 0.9, 1]`.
+# A point of a chart is (3, 4); a box has px of three digits or shares of one: `(112,40),(560,700)`, `[0.35, 0.1, 1, 1]`.
 _LARGE = r"(?=[^\])]{0,40}?(?:\d{3}|\d\.\d))"
 _BOXES = re.compile(
     rf"\[{_LARGE}{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_LARGE}{_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)"

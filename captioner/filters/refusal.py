@@ -1,5 +1,6 @@
 """Drops captions in which the engine declines to describe the picture."""
 
+# ruff: noqa: E501 - a table: one way of declining a line
 from __future__ import annotations
 
 import re
@@ -95,7 +96,7 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
         ("for me to", "i can help", "happy to", "glad to"),
         r"\b(?:not|n't|impossible|inappropriate)(?: be)? ?(?:appropriate|possible|ethical|right)? for me to\b"
         r"|\bnot something (?:that )?i can\b"
-        rf"|\bi(?:'d| would) be (?:happy|glad) to (?:help|describe|assist)[^.?!\n]{{0,30}} but\b",
+        r"|\bi(?:'d| would) be (?:happy|glad) to (?:help|describe|assist)[^.?!\n]{0,30} but\b",
     ),
     (("best to", "be able to"), r"\bif you (?:can |could )?(?:describe|tell)[^.?!\n]{1,40}i(?:'ll| will| can)\b"),
     # Other languages: what declines in one of them seldom stands in a caption outside quotes.
