@@ -37,7 +37,7 @@ _ROLES = re.compile(
     r"|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
 )
 _NUMBER = r"\s{0,4}\d{1,5}(?:\.\d{1,6})?\s{0,4}"
-# A point of a chart is (3, 4); a box has px of three digits or shares of one: `(112,40),(560,700)`, `[0.35, 0.1, 1, 1]`.
+# Charts have points like (3, 4); a box has px of three digits or shares of one: `(112,40),(560,700)`.
 _LARGE = r"(?=[^\])]{0,40}?(?:\d{3}|\d\.\d))"
 _BOXES = re.compile(
     rf"\[{_LARGE}{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_LARGE}{_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)"

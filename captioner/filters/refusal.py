@@ -13,15 +13,15 @@ from captioner.filters.text import judged, outside_quotes
 from captioner.types import Caption, Sample
 
 _LOOKING = (
-    "help|assist|provide|describe|see|view|access|identify|process|fulfill?|comply|analy[sz]e|generate|create|caption"
+    "help(?! but)|assist|provide|describe|see|view|access|identify|process|fulfill?|comply|analy[sz]e|generate|create|caption"
     "|recogni[sz]e|open|load|interpret|display|discuss|engage|tell you|answer|complete|continue|directly|actually"
-    "|determine who|say who|tell who|name (?:the|any|this)|look at|talk about|give you|offer|share|respond|do that"
+    "|determine (?:who|the identity)|say who|tell who|name (?:the|any|this)|look at|talk about|give you|offer|share|respond|do that"
 )
 _PICTURE = "(?:image|picture|photo|photograph|video|screenshot|file|attachment|content|request|url|link)s?"
 _NOT = r"(?: not|n't)"
 _CANNOT = (
     rf"(?:can'?t|cannot|can not|could ?n[o']?t|(?:won'?t|will not)(?: be able to)?|must refuse to|refuse to"
-    rf"|(?:am |'m )(?:\w+ly )?(?:unable|not (?:able|allowed|permitted|designed|equipped|trained|comfortable|going)) ?(?:to)?"
+    rf"|(?:am |'m |was )(?:\w+ly )?(?:unable|not (?:able|allowed|permitted|designed|equipped|trained|comfortable|going)) ?(?:to)?"
     rf"|(?:do{_NOT}|lack|have no)(?: (?:currently|actually|really))?(?: have)?"
     rf"(?: (?:the|any|direct|an))*(?: (?:ability|capability|capacity|means|permission|way) (?:to|of)| access to)"
     rf"|do{_NOT}(?: (?:feel|have))? (?=identify|recogni[sz]e|describe|caption))"
@@ -33,6 +33,15 @@ _MODEL = (
     r"(?:ai|artificial intelligence|llm|(?:large )?language model|text-(?:based|only)|chat ?bot|computer program"
     r"|virtual assistant|ki|machine learning model)\b"
 )
+# An AI researcher or a language model's picture declines nothing.
+_GOES_ON = r"(?=[,.;]|$| (?:language|text|model|system|assistant|trained|developed|created|designed|i|it)\b)"
+# An engine that speaks of itself, of what it does not do, and of pictures, in one sentence, describes none.
+_ITSELF = (
+    r"(?:^|[.!?\n;] ?|, |but |so |however,? |because |that )i(?:'m|'d|'ve|'ll)?\b(?! (?:do not|don't) see any (?!image|picture|photo))"
+    r"(?! (?:can't|cannot) help but)"
+)
+_DENIES = r"(?:\b(?:not|cannot|unable|no|without|decline|refuse|lack|need)\b|n't\b)"
+_TOPIC = r"\b(?:images?|pictures?|photos?|photographs?|visuals?|descri\w+|caption\w*|identif\w+|identity|requests?|attach\w*|upload\w*)\b"
 _SEND = "(?:provide|upload|share|attach|send|resend|re-upload|re-send|include|insert|paste|show)"
 _FAILED = (
     r"(?:(?:could|did|does|can|is|was|has)(?: not|n't)|cannot|failed to|is missing|is broken|seems? to|appears? to)"
@@ -40,13 +49,16 @@ _FAILED = (
 
 # Each pattern with words of which one must be there: a plain search for them is ten times as fast.
 _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("i ", "i'"), rf"{_ITSELF}[^.!?\n]{{0,60}}?{_DENIES}[^.!?\n]{{0,80}}?{_TOPIC}"),
+    (("for me to", "your ", "an error"), rf"{_BEGINS}there (?:is|was) (?:no|an error) [^.!?\n]{{0,40}}?(?:for me to|{_PICTURE}$)"
+     rf"|{_BEGINS}there was an error \w+ing (?:the|your) {_PICTURE}|{_BEGINS}your {_PICTURE} (?:appears?|seems?|is|was|could|did|has|cannot)\b"),
     (("sorry", "afraid"), rf"{_BEGINS}(?:i|we)(?:'m|'re| am| are) {_SO}(?:sorry|afraid)[, ]+(?:but )?(?:that )?(?:i|we)\b"),
     (("sorry",), rf"{_BEGINS}sorry[,.!]? (?:about that[,.!] )?(?:but )?(?:that is |that's )?(?:i ?{_CANNOT}|something i|no can do)"),
     (("sorry",), rf"{_BEGINS}i(?:'m| am) {_SO}sorry[,.]? (?:but|for the|about the|to say|i)\b"),
     (("i ", "i'm"), rf"{_I}{_CANNOT},? (?:[\w']+ ){{0,2}}?(?:{_LOOKING})\b"),
     (("i ", "i'm"), rf"{_I}(?:do{_NOT} have|have no|lack) (?:\w+ )?access to (?:\w+ ){{0,2}}?{_PICTURE}\b"),
-    (("i ", "i'm"), rf"\bi ?(?:'m|am) (?:just |only |merely )?(?:an? )?{_MODEL}"),
-    (("as a", "being a"), rf"\b(?:as|being) an? (?:[\w-]+,? ){{0,4}}?{_MODEL}"),
+    (("i ", "i'm"), rf"(?:{_BEGINS}|since |because |but |however, )i ?(?:'m|am) (?:just |only |merely )?(?:an? )?{_MODEL}"),
+    (("as a", "being a"), rf"\b(?:as|being) an? (?:[\w-]+,? ){{0,4}}?{_MODEL}{_GOES_ON}"),
     (("as a",), r"\bas an? (?:[\w-]+,? ){0,4}?assistant,? i\b"),
     (
         ("unable", "not able"),
@@ -55,7 +67,7 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         ("no ",),
         rf"\bno {_PICTURE} (?:(?:was|is|has been|seems to be) )?"
-        r"(?:provided|attached|uploaded|available|given|found|included|(?:in|with) (?:our|your|this) "
+        r"(?:provided|attached|uploaded|available|given|found|included|(?:visible )?(?:in|with) (?:our|your|this) "
         r"(?:message|conversation|chat|request|prompt))\b",
     ),
     (
@@ -89,18 +101,32 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
         r"|\bmy (?:\w+ ){0,2}?(?:policy|policies|guidelines|programming) (?:do(?:es)?(?: not|n't)|prevents?|prohibits?|forbids?)\b",
     ),
     (("decline", "refuse"), r"\bi (?:\w+ ){0,3}?(?:decline (?:to|this|your)|must refuse)\b|\bi (?:must|have to) decline\b"),
+    (("only process text", "only work with text"), r"\bi can only (?:process|work with|read) text\b"),
+    (
+        ("cannot be", "can't be", "not enough", "enough information"),
+        rf"\b(?:this|the|your) (?:{_PICTURE}|request) (?:cannot|can't) be (?:described|completed|fulfilled|captioned|shown to)\b"
+        r"|\bi (?:do not|don't) have enough (?:information|context|details?) to (?:describe|caption|say|answer|identify)\b",
+    ),
+    (("i don't", "i do not"), r"\bi (?:do not|don't) (?:provide|give|write|offer|describe|identify|caption|comment)\b"),
+    (("regret",), rf"{_BEGINS}i regret (?:that|to)\b"),
+    (("not going to",), r"\bi(?:'m| am) not going to (?:describe|caption|identify|help)\b"),
     (("rather not", "prefer not"), r"\bi(?:'d| would) (?:rather|prefer) not\b"),
     (("apologi",), rf"\bi apologi[sz]e,? (?:but|for)\b|{_BEGINS}(?:my )?apologies,? (?:but|i)\b"),
     (("comfortable",), r"\bi(?:'m| am| do not feel| don't feel) (?:not )?comfortable\b"),
     (
         ("for me to", "i can help", "happy to", "glad to"),
         r"\b(?:not|n't|impossible|inappropriate)(?: be)? ?(?:appropriate|possible|ethical|right)? for me to\b"
-        r"|\bnot something (?:that )?i can\b"
+        r"|\bnot something (?:that )?i(?:'m| am| can)\b"
         r"|\bi(?:'d| would) be (?:happy|glad) to (?:help|describe|assist)[^.?!\n]{0,30} but\b",
     ),
     (("best to", "be able to"), r"\bif you (?:can |could )?(?:describe|tell)[^.?!\n]{1,40}i(?:'ll| will| can)\b"),
     # Other languages: what declines in one of them seldom stands in a caption outside quotes.
     (("抱歉", "对不起", "對不起", "遗憾"), r"(?:抱歉|对不起|對不起|很遗憾)[，,。]?\s?(?:但)?(?:我|作为|作為|无法|無法)"),
+    (
+        ("无法", "無法", "不能", "没有办法", "没有能力"),
+        r"我[^。！？\n]{0,6}(?:无法|無法|不能|没有办法|没有能力)[^。！？\n]{0,12}(?:图|圖|照片|画面|视频|描述|请求)"
+        r"|(?:图片|圖片|照片|画面|视频)[^。！？\n]{0,6}我(?:无法|無法|不能)",
+    ),
     (("无法", "無法", "不能"), r"我(?:无法|無法|不能)(?:直接)?(?:查看|看到|描述|提供|识别|識別|访问|协助|处理|帮)"),
     (("作为", "作為"), r"作[为為](?:一(?:个|個|名|款))?\s?(?:ai|人工智能|人工智慧|大?语言模型)"),
     (("申し訳", "すみません"), r"(?:申し訳(?:ありません|ございません)|すみません)が"),
@@ -108,18 +134,18 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("죄송", "도와드릴"), r"죄송(?:합니다|하지만)|도와드릴 수 없"),
     (
         ("lo siento", "lamento", "no puedo", "como "),
-        r"\b(?:lo siento|lamento)[,.]? (?:pero |mucho, )?(?:no puedo|como)\b|\bcomo (?:un )?modelo de lengua"
+        r"\blamento no poder\b|\bno puedo [^.!?\n]{0,60}?(?:imagen|imágenes|foto|describir|identificar)|\b(?:lo siento|lamento)[,.]? (?:pero |mucho, )?(?:no puedo|como)\b|\bcomo (?:un )?modelo de lengua"
         r"|\bno puedo (?:ver|describir|ayudar|identificar|proporcionar|acceder)",
     ),
     (
-        ("désolé", "je ne peux", "en tant qu"),
-        r"\bdésolée?,? (?:mais )?je ne (?:peux|suis)|\bje ne (?:peux|suis) pas (?:voir|décrire|aider|en mesure|capable)"
+        ("désolé", "je ne ", "en tant qu", "je regrette"),
+        r"\bje regrette,? (?:mais )?je ne|\bje ne (?:peux|suis) [^.!?\n]{0,60}?(?:image|photo|descri|décri|identifi)|\bdésolée?,? (?:mais )?je ne (?:peux|suis)|\bje ne (?:peux|suis) pas (?:voir|décrire|aider|en mesure|capable)"
         r"|\ben tant qu(?:e |')(?:modèle|ia\b|intelligence|assistant)",
     ),
     (
-        ("leid", "leider", "als ki", "ich kann", "kann ich"),
+        ("leid", "leider", "als ki", "ich kann", "kann ich", "ich bin"),
         r"\btut mir (?:sehr )?leid,? (?:aber )?(?:ich (?:kann|darf)|dabei)|\bals (?:ein )?(?:ki\b|sprachmodell)"
-        r"|\b(?:kann|darf) ich (?:\w+ ){1,5}?nicht (?:beschreiben|sehen|helfen|erkennen|öffnen)"
+        r"|\bich kann [^.!?\n]{0,60}?(?:nicht|kein)[^.!?\n]{0,40}(?:bild|foto|beschreib|ansehen)|\bich bin (?:\w+ )?nicht in der lage|\b(?:kann|darf) ich (?:\w+ ){1,5}?nicht (?:beschreiben|sehen|helfen|erkennen|öffnen)"
         r"|\bich (?:kann|darf) (?:\w+ ){1,5}?nicht (?:beschreiben|sehen|helfen|erkennen|öffnen)",
     ),
     (
@@ -132,7 +158,7 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
         r"(?:извините|к сожалению|простите),? (?:но )?я не (?:могу|вижу)|\bя не могу (?:описать|помочь|просм|увидеть|видеть)"
         r"|как (?:большая )?языковая модель|як мовна модель|я не можу (?:описати|допомогти|бачити)",
     ),
-    (("mi dispiace", "non posso"), r"\bmi dispiace,? (?:ma )?non posso|\bnon posso (?:descrivere|vedere|aiutar|identificare)"),
+    (("mi dispiace", "non posso", "non sono"), r"\bnon (?:posso|sono in grado) [^.!?\n]{0,40}?(?:immagin|foto|descri|identif)|\bmi dispiace,? (?:ma )?non posso|\bnon posso (?:descrivere|vedere|aiutar|identificare)"),
     (("przykro", "nie mogę"), r"\bprzykro mi,? |\bnie mogę (?:opisać|zobaczyć|pomóc)"),
     (("spijt me", "kan "), r"\bhet spijt me,? |\bik kan (?:\w+ ){1,4}?niet (?:beschrijven|zien|helpen)"),
     (("üzgünüm", "maalesef"), rf"{_BEGINS}(?:üzgünüm|maalesef),"),

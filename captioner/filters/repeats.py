@@ -40,13 +40,14 @@ class Numbered:
 class Loop:
     """A stretch that repeats itself exactly, counters aside. counting: nothing but numbers and marks goes round.
 
-    words: a word goes round with them.
+    words: a word goes round with them. counted: something in it counts up, as items of a list do.
     """
 
     tokens: int = 0
     period: int = 0
     counting: bool = False
     words: bool = False
+    counted: bool = False
 
     @property
     def copies(self) -> int:
@@ -143,7 +144,8 @@ def longest_loop(numbered: Numbered) -> Loop:
             # Of "1, 2, 3" every other token comes again; of "2, 2, 2" all do.
             again = np.mean(first == numbered.exact[start + period : start + period + length])
             words = bool(numbered.letters[start : start + period].any())
-            best = Loop(tokens=length + period, period=period, counting=bool(again < 0.8) and not words, words=words)
+            counting = bool(again < 0.8) and not words
+            best = Loop(tokens=length + period, period=period, counting=counting, words=words, counted=bool(again < 1))
     return best
 
 

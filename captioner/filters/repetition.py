@@ -16,7 +16,8 @@ class Repetition:
 
     loop_tokens: a loop of three copies is dropped from this length on, wherever it stands. 48 tokens are three
         lines of a sign; no caption needs them.
-    short_loop_tokens: a loop this short counts too when it is half of what stands outside quotes, in four copies.
+    short_loop_tokens: a loop this short counts too when it is half of what stands outside quotes, in five copies,
+        or four if something in it counts up.
     many_copies: outside quotes, and from least_tokens on, so many copies of words are a loop whatever else is said.
     counting_tokens: numbers and commas may go on for so long: a ruler or calendar, read out, has under 128 numbers.
     max_sentences: share of sentences said before. 0.3 is Gopher's for repeated lines; a poem's refrain has less.
@@ -74,4 +75,4 @@ class Repetition:
         if loop.words and loop.copies >= self.many_copies and loop.tokens >= self.least_tokens:
             return True
         long_enough = loop.tokens >= max(self.short_loop_tokens, seen.own_tokens / 2)
-        return long_enough and loop.copies > FEWEST_COPIES and not loop.counting
+        return long_enough and loop.copies > FEWEST_COPIES + (not loop.counted) and not loop.counting
