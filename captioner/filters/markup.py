@@ -19,11 +19,11 @@ _TOKENS = re.compile(
       | /?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
           |bbox|loc|seg|region|grounding|phrase|object|point|im_start|im_end|im_patch|start_of_turn|end_of_turn
           |start_of_image|end_of_image|image_soft_token|fake_token_around_image|end_of_utterance|row|col|sep|cls
-          |FRAME|LINE)(?:_?\d{1,6})?/?>
+          |FRAME|LINE|sop|eop|eoa|eoh|eot|endofchunk)(?:_?\d{1,6})?/?>
       | /?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>)
     | \[(?:/?INST|IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d{1,6}|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS
           |AVAILABLE_TOOLS|PREFIX|MIDDLE|SUFFIX|/?BOX|SYSTEM_PROMPT)\]
-    | \|> | ｜> | ASSISTANT:""",
+    | \|> | ｜> | ◁/?\w{1,12}▷ | ASSISTANT:""",
     re.VERBOSE,
 )
 # A tag has a name right behind its `<`: `<3`, `a < b` and `<-` have none.
@@ -32,10 +32,16 @@ _TAGS = re.compile(
 )
 _ROLES = re.compile(
     r"(?m)^[ \t]{0,8}(?:#{1,6}[ \t]?)?(?:USER|User|ASSISTANT|Assistant|HUMAN|Human|SYSTEM|System|GPT|BOT)[ \t]?:"
+    r"|^[ \t]{0,8}#{1,6} ?(?:Instruction|Response|Question|Answer|Input|Output)s? ?:|^(?:user|assistant|system|model)$"
+    r"|^Question: [^\n]{1,2000}\n{1,2}Answer:"
     r"|[.!?] {1,3}(?:User|Assistant|Human|System) ?:|(?<!\w)(?:USER|HUMAN|SYSTEM):[ \t]"
 )
 _NUMBER = r"\s{0,4}\d{1,5}(?:\.\d{1,6})?\s{0,4}"
-_BOXES = re.compile(rf"\[{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)")
+# Charts have points like (3, 4); a box has px of three digits or shares of one: `(112,40),(560,700)`.
+_LARGE = r"(?=[^\])]{0,40}?(?:\d{3}|\d\.\d))"
+_BOXES = re.compile(
+    rf"\[{_LARGE}{_NUMBER}(?:,{_NUMBER}){{3}}\]|\({_LARGE}{_NUMBER},{_NUMBER}\),?\s{{0,4}}\({_NUMBER},{_NUMBER}\)"
+)
 # Pieces of words as byte-pair and sentence-piece tokenizers keep them: an engine forgot to join them.
 _PIECES = re.compile(r"[a-z.,][ĠĊ]|▁[^\W_]")
 _ANSWER_AS_JSON = re.compile(r"\s{0,100}[\[{]\s{0,100}[\[{]?\s{0,100}\"")
@@ -48,7 +54,7 @@ class Markup:
     Markdown's emphasis and lists are no markup here: they are legible, and nobody's token.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __call__(self, sample: Sample, caption: Caption) -> str | None:
         return "markup" if any(_found(caption.text)) else None
@@ -62,6 +68,6 @@ class Markup:
 def _found(text: str) -> tuple[bool, bool]:
     """(a special token, other markup). Each search runs only where the mark it needs is there at all."""
     own = outside_quotes(judged(text))
-    searches = (("<&", _TAGS), (":", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
+    searches = (("<&", _TAGS), (":\n", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
     other = any(any(mark in own for mark in marks) and pattern.search(own) for marks, pattern in searches)
     return _TOKENS.search(text) is not None, other or "```" in text or _ANSWER_AS_JSON.match(text) is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +20,10 @@ NGRAM = 6
 # "No parking" may be said twice; a sentence of ten characters or more (four in Chinese) is said on purpose once.
 LEAST_SENTENCE_BYTES = 10
 
+# No layout that a caption copies indents or spaces out more: an engine that goes on in white space is in a loop too.
+LONGEST_BLANK = 48
+_BLANK = re.compile(rf"\s{{{LONGEST_BLANK}}}")
+
 _Ids = NDArray[np.int64]
 
 
@@ -33,11 +38,16 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """A stretch that repeats itself exactly, counters aside. counting: nothing but numbers and marks goes round."""
+    """A stretch that repeats itself exactly, counters aside. counting: nothing but numbers and marks goes round.
+
+    words: a word goes round with them. counted: something in it counts up, as items of a list do.
+    """
 
     tokens: int = 0
     period: int = 0
     counting: bool = False
+    words: bool = False
+    counted: bool = False
 
     @property
     def copies(self) -> int:
@@ -52,6 +62,7 @@ class Repeats:
     loop: the longest one anywhere. own_loop: the longest one outside quotes, own_tokens: tokens there.
     sentences: share of bytes in sentences said before. ngrams: share of 6-grams with a word in them seen before.
     top_ngram: share of tokens in the most frequent 6-gram. compression: bytes over zlib's bytes.
+    blank: whether LONGEST_BLANK characters of white space stand in a row.
     """
 
     loop: Loop
@@ -61,6 +72,7 @@ class Repeats:
     ngrams: float
     top_ngram: float
     compression: float
+    blank: bool
 
 
 @lru_cache(maxsize=8)
@@ -79,6 +91,7 @@ def repeats(text: str) -> Repeats:
         ngrams=1 - len(counts) / int(counts.sum()) if len(counts) else 0.0,
         top_ngram=_top_share(counts, len(numbered.ids)),
         compression=_compression(whole),
+        blank=_BLANK.search(whole) is not None,
     )
 
 
@@ -103,17 +116,18 @@ def _is_letter(word: str) -> bool:
 
 
 def _counters(words: tuple[str, ...], places: list[int]) -> list[int]:
-    """The places of numbers that are one more than one of the two before, as years and items are and prices are not.
+    """The places of numbers that are one more than one of the four before, as years and items are and prices are not.
 
-    Letters count as numbers do: "step b" follows "step a".
+    Letters count as numbers do: "step b" follows "step a", and "a dog with a bone" may stand between them.
     """
-    found, before, last = [], -2, -2
+    found: list[int] = []
+    recent: deque[int] = deque(maxlen=4)
     for place in places:
         word = words[place]
         value = int(word) if word.isdecimal() else ord(word)
-        if value - 1 in (before, last):
+        if value - 1 in recent:
             found.append(place)
-        before, last = last, value
+        recent.append(value)
     return found
 
 
@@ -129,8 +143,9 @@ def longest_loop(numbered: Numbered) -> Loop:
             first = numbered.exact[start : start + length]
             # Of "1, 2, 3" every other token comes again; of "2, 2, 2" all do.
             again = np.mean(first == numbered.exact[start + period : start + period + length])
-            counting = bool(again < 0.8) and not numbered.letters[start : start + period].any()
-            best = Loop(tokens=length + period, period=period, counting=counting)
+            words = bool(numbered.letters[start : start + period].any())
+            counting = bool(again < 0.8) and not words
+            best = Loop(tokens=length + period, period=period, counting=counting, words=words, counted=bool(again < 1))
     return best
 
 

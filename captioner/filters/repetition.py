@@ -16,7 +16,9 @@ class Repetition:
 
     loop_tokens: a loop of three copies is dropped from this length on, wherever it stands. 48 tokens are three
         lines of a sign; no caption needs them.
-    short_loop_tokens: a loop this short counts too when it is half of what stands outside quotes, in four copies.
+    short_loop_tokens: a loop this short counts too when it is half of what stands outside quotes, in five copies,
+        or four if something in it counts up.
+    many_copies: outside quotes, and from least_tokens on, so many copies of words are a loop whatever else is said.
     counting_tokens: numbers and commas may go on for so long: a ruler or calendar, read out, has under 128 numbers.
     max_sentences: share of sentences said before. 0.3 is Gopher's for repeated lines; a poem's refrain has less.
     max_ngrams: share of 6-grams seen before, judged from least_tokens on. Captions of 200 words reach 0.1, a menu
@@ -24,9 +26,10 @@ class Repetition:
     max_compression: bytes over zlib's bytes, judged from 1,000 bytes on. Prose has 2, tables 4.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     loop_tokens: int = 48
     short_loop_tokens: int = 16
+    many_copies: int = 8
     counting_tokens: int = 256
     max_sentences: float = 0.3
     max_ngrams: float = 0.4
@@ -50,7 +53,7 @@ class Repetition:
             seen.own_tokens >= self.least_tokens and seen.ngrams > self.max_ngrams
         )
         squeezed = len(caption.text) >= 1000 and seen.compression > self.max_compression
-        return "repetitive_caption" if loops or says_again or squeezed else None
+        return "repetitive_caption" if loops or says_again or squeezed or seen.blank else None
 
     def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]:
         seen = repeats(caption.text)
@@ -69,5 +72,7 @@ class Repetition:
 
     def _is_mostly_loop(self, seen: Repeats) -> bool:
         loop = seen.own_loop
+        if loop.words and loop.copies >= self.many_copies and loop.tokens >= self.least_tokens:
+            return True
         long_enough = loop.tokens >= max(self.short_loop_tokens, seen.own_tokens / 2)
-        return long_enough and loop.copies > FEWEST_COPIES and not loop.counting
+        return long_enough and loop.copies > FEWEST_COPIES + (not loop.counted) and not loop.counting

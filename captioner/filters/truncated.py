@@ -15,6 +15,9 @@ _CLOSERS = "\"'”’»›)]}」』】〉》）］｝＂＇*_"
 _SPACES_AND_EMOJI = re.compile("[\\s\u2600-\u27bf\ufe0f\u200d\U0001f1e6-\U0001faff]")
 # Thai and Lao write no full stop.
 _UNSTOPPED = re.compile("[\u0e00-\u0eff]")
+_OPENED = re.compile("[«‹][^»›]*$")
+# A line that has no more than its bullet, number or heading mark was about to be written.
+_BARE_MARK = re.compile(r"\n[ \t]{0,8}(?:[-*+•#>|]{1,6}|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])$")
 # No sign or title that a caption ends with is longer: further back nothing is looked at.
 _TAIL = 2000
 
@@ -27,7 +30,7 @@ class Truncated:
     need none of them. A last line without one, as in a bare list, cannot be told from a cut one and is dropped.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     whole: tuple[str, ...] = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
 
     def __post_init__(self) -> None:
@@ -48,12 +51,14 @@ class Truncated:
 def ends_whole(text: str) -> bool:
     """Whether the last characters end a sentence rather than break it off."""
     tail = text[-_TAIL:].rstrip()
+    if _BARE_MARK.search(tail[-16:]):
+        return False
     bare = tail
     while bare and _SPACES_AND_EMOJI.match(bare[-1]):
         bare = bare[:-1]
     if not bare:
         return bool(tail)
-    if bare[-1] in _CLOSERS:
+    if bare[-1] in _CLOSERS or (bare[-1] == "“" and "„" in bare):
         return _closes(bare)
     return bare[-1] in _STOPS or len(bare) < len(tail) or _UNSTOPPED.match(bare[-1]) is not None
 
@@ -61,6 +66,10 @@ def ends_whole(text: str) -> bool:
 def _closes(text: str) -> bool:
     """Whether the closing mark at the end closes something: `reads "` and `reads (` do not."""
     core = text.rstrip(_CLOSERS)
+    if core.endswith((" ", "\xa0", "\u202f")) and text[len(core)] in "»›" and _OPENED.search(core):
+        core = core.rstrip()  # French sets a space before its closing mark
+    elif core.endswith("“") and "„" in core[:-1]:
+        core = core[:-1]  # German closes with what English opens with
     if not core or core[-1].isspace():
         return False
     return core[-1] not in ",;:([{“‘«‹（［｛「『【"
