@@ -5,10 +5,10 @@ PYTHON ?= python3
 OUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench chaos filter-report clean
 
 help: ## what each word does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,12 @@ check: $(VENV)/installed-dev ## format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+filter-report: $(VENV)/installed-dev ## precision and recall of every filter on labelled captions, with the worst mistakes
+	$(BIN)/python -m benchmarks.filter_report
+
+chaos: $(VENV)/installed-dev ## the long campaigns of kills and faults, about an hour, on one page
+	$(BIN)/python -m tests.chaos --page docs/chaos.md
 
 bench: $(VENV)/installed-dev ## every figure of the README, side by side with what one would take instead
 	for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
