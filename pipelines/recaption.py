@@ -25,6 +25,7 @@ from shards import card, commits, manifest
 from shards import plan as plans
 from shards.manifest import Manifest
 from shards.plan import Plan
+from shards.probe import probe
 from shards.sources import SOURCES
 from shards.store import Store, find, open_blob
 
@@ -107,7 +108,7 @@ def _limited(source: Any, inputs: list[ShardInput], limit: int) -> Iterator[Shar
 def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str, show: Show) -> Finished:
     """Run a plan to its end or to where it stops; the same call resumes. Raises Refused, OutOfService, CorruptState."""
     store = Store(output)
-    store.probe()
+    probe(store)
     plans.enter(store, plan)
     there = commits.committed(store)
     state = RunState(plan=plan, waiting=deque(s for s in plan.inputs if s.shard not in there))

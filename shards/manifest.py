@@ -53,7 +53,10 @@ def numbers(store: Store) -> list[int]:
 def read(store: Store, number: int) -> Manifest:
     """One manifest. Raises CorruptState, naming the file."""
     name = name_of(number)
-    data = store.read(name)
+    return store.read_sound(name, lambda data: _decode(data, name))
+
+
+def _decode(data: bytes, name: str) -> Manifest:
     try:
         value = json.loads(data)
         manifest = Manifest(**value | {"shards": tuple((shard, sha256) for shard, sha256 in value["shards"])})

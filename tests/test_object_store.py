@@ -10,6 +10,7 @@ import pytest
 
 from captioner.errors import SourceError
 from shards import store as stores
+from shards.probe import probe
 from shards.store import Store, find, open_blob
 from shards.verify import verify
 from tests.corpora import fake_recipe, make_shards, planned, run_here
@@ -53,7 +54,7 @@ def test_of_sixteen_writers_of_one_key_exactly_one_wins(bucket: str) -> None:
 
 def test_the_probe_passes_and_leaves_nothing(bucket: str) -> None:
     store = Store(f"{bucket}/probe")
-    store.probe()
+    probe(store)
     assert store.names() == []
 
 
