@@ -49,6 +49,7 @@ class RunState:
     bytes_planned: int = 0
     bytes_done: int = 0
     from_journal: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
     failed_in_a_row: int = 0
@@ -62,6 +63,7 @@ class RunState:
         self.counts.update(done.counts)
         self.bytes_done += size
         self.from_journal += done.from_journal
+        self.retries.update(done.retries)
 
     def fail(self, shard: str, why: str, pace: Pace) -> None:
         """A shard broke our own code: reported, and left for the next run. So many in a row mean that it is us."""
@@ -111,6 +113,8 @@ def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str,
     probe(store)
     plans.enter(store, plan)
     there = commits.committed(store)
+    commits.read_all(store, there)  # a damaged one is told now, not after days of work, and never done again in silence
+    manifest.latest(store)
     state = RunState(plan=plan, waiting=deque(s for s in plan.inputs if s.shard not in there))
     state.committed_before = len(plan.inputs) - len(state.waiting)
     state.bytes_planned = sum(shard.size for shard in state.waiting)

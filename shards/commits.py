@@ -16,6 +16,7 @@ from shards.store import Store
 Verdict = Literal["committed", "lost"]
 READERS = 16  # records are small and an object store far away
 COMMIT_TRIES = 5
+ASIDE = "damaged"  # what repair has moved out of the way, under its old name and the first digits of its sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,12 @@ def committed(store: Store) -> set[str]:
     """The names of all shards that have a record; the records are not opened."""
     names = store.names("commits/")
     return {name.removeprefix("commits/").removesuffix(".json") for name in names if name.endswith(".json")}
+
+
+def set_aside(store: Store, folder: str) -> set[str]:
+    """The names inside a folder of those objects that repair has moved out of it."""
+    names = store.names(f"{ASIDE}/{folder}/")
+    return {name.removeprefix(f"{ASIDE}/{folder}/").rpartition(".json-")[0] for name in names}
 
 
 def sha256_of(data: bytes) -> str:

@@ -9,6 +9,7 @@ The Host header goes on as it came, so that the server verifies the signature th
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import threading
 from collections import Counter
@@ -35,7 +36,8 @@ class Faults:
     """What to spoil. share: of all requests; of: which kinds, chosen evenly; only: which (method, path) may be spoilt.
 
     slow_down, too_many, forbid, conflict: an answer of our own; reset: none; lose: the server acts, its answer is
-    dropped; cut: half the answer's body; delay: a late one; garble: one bit of a body otherwise; whole: no ranges.
+    dropped; cut: half the answer's body; delay: a late one; garble: one bit of a body otherwise; whole: ranges are
+    ignored; misplace: a wrong Content-Range; take: a put is said to be done.
     """
 
     share: float = 0.1
@@ -54,6 +56,7 @@ class FaultProxy:
     injected: Counter[str] = field(default_factory=Counter)
     passed: int = 0
     url: str = ""
+    _bodies: dict[str, bytes] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _ready: threading.Event = field(default_factory=threading.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -114,13 +117,20 @@ class FaultProxy:
             await asyncio.sleep(self.faults.delay_seconds)
         if fate == "garble" and request.method == "PUT":
             body = _flip(body)
+        if fate == "take":
+            return web.Response(headers={"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
+        if request.method == "PUT":
+            self._bodies[request.path] = body
+        if fate == "whole" and request.path in self._bodies:  # out of memory: the signature holds for the range only
+            whole = self._bodies[request.path]
+            etag = f'"{hashlib.md5(whole).hexdigest()}"'
+            return web.Response(body=whole, headers={"ETag": etag, "Last-Modified": "Sun, 01 Nov 2026 00:00:00 GMT"})
         return await self._forward(request, body, session, fate)
 
     async def _forward(
         self, request: web.Request, body: bytes, session: ClientSession, fate: str | None
     ) -> web.StreamResponse:
-        drop = HOP_HEADERS | ({"range"} if fate == "whole" else set())
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in drop]
+        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in HOP_HEADERS]
         target = URL(self.upstream + request.raw_path, encoded=True)
         async with session.request(request.method, target, headers=headers, data=body, allow_redirects=False) as answer:
             content = await answer.read()
@@ -130,6 +140,8 @@ class FaultProxy:
             content = _flip(content)
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
         response.headers.extend((n, v) for n, v in answer.headers.items() if n.lower() not in HOP_HEADERS)
+        if fate == "misplace" and "Content-Range" in response.headers:
+            response.headers["Content-Range"] = f"bytes 1-{len(content)}/{len(content) + 1}"
         if request.method != "HEAD":
             response.content_length = len(content)
         await response.prepare(request)
