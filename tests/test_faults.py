@@ -257,6 +257,12 @@ def test_a_store_without_conditions_is_refused_with_exit_2_and_the_features_name
         refused = run(*datacomp(folder, "s3://bucket/out"), env=os.environ | environment)
     assert refused.returncode == 2, refused.stderr
     assert "conditional puts (If-None-Match: *)" in refused.stderr and "Traceback" not in refused.stderr
+        with pytest.MonkeyPatch.context() as patch:
+            [patch.setenv(*pair) for pair in environment.items()]
+            stores._opened.cache_clear()
+            with pytest.raises(Refused, match="no such bucket"):
+                probe(Store("s3://nowhere/out"))
+    stores._opened.cache_clear()
     assert [path for path in (tmp_path / "rclone/bucket").rglob("*") if path.is_file()] == []
 
 
@@ -268,7 +274,7 @@ def test_a_store_that_does_not_look_at_checksums_is_refused(bucket: str) -> None
     assert proxy.injected["take"] >= 1 and Store(store).names() == []
 
 
-def test_a_bucket_that_is_not_there_or_not_ours_is_refused(bucket: str) -> None:
+def test_a_bucket_that_is_not_ours_is_refused(bucket: str) -> None:
     with through("forbid"), pytest.raises(Refused, match="credentials"):
         probe(Store(f"{bucket}/f51"))
 

@@ -121,3 +121,16 @@ def test_a_damaged_record_stops_it_as_nobody_knows_what_it_names(corpus: Path) -
     assert recap("gc", str(corpus), "--delete").returncode == 4
     with pytest.raises(Refused, match="no run"):
         gc.garbage(Store(str(corpus / "data")))
+
+
+def test_garbage_on_an_object_store_is_told_by_the_stores_clock(bucket: str, tmp_path: Path) -> None:
+    recipe, store = fake_recipe(), Store(f"{bucket}/gc/out")
+    run_here(recipe, planned(recipe, make_shards(tmp_path / "in", 1, 5)), store.url)
+    kept = store.names()
+    store.create(f"data/00000-{ATTEMPT}.tar", b"litter")
+    time.sleep(1.1)  # S3 tells times to the second
+    assert gc.garbage(store) == []
+    found = gc.garbage(store, hours=1 / 3600)
+    assert [each.name for each in found] == [f"data/00000-{ATTEMPT}.tar"]
+    gc.collect(store, found)
+    assert store.names() == kept
