@@ -71,9 +71,13 @@ class ShardFiles:
             hashed = _Hashed(building.file)
             # mtime is 0 and owners are empty: equal samples make equal shards.
             writer = wds.TarWriter(hashed, mtime=0, user="", group="", encoder=False, compress=False)
-            for key in sorted(self._kept):
-                writer.write(self._parts(key, captions[key]))
-            writer.close()
+            try:
+                for key in sorted(self._kept):
+                    writer.write(self._parts(key, captions[key]))
+                writer.close()
+            except OSError:
+                hashed.give_up()
+                raise
             _published(building, name)
         return DataFile(name=name, bytes=hashed.bytes, sha256=hashed.sha256.hexdigest())
 
@@ -117,14 +121,19 @@ class _Hashed:
         self._file = file
         self.sha256 = hashlib.sha256()
         self.bytes = 0
+        self._given_up = False
 
     def write(self, data: bytes) -> int:
         self.sha256.update(data)
         self.bytes += len(data)
-        return self._file.write(data)
+        return len(data) if self._given_up else self._file.write(data)
 
     def tell(self) -> int:
         return self.bytes
+
+    def give_up(self) -> None:
+        """Swallow what is still to come: a tar stream writes its end even when it is thrown away."""
+        self._given_up = True
 
     def flush(self) -> None:
         self._file.flush()
