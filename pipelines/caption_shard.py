@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 from collections import Counter
@@ -25,8 +26,11 @@ from shards.commits import DataFile, Record, Verdict
 from shards.corpus import ShardFiles
 from shards.journal import Entry, Journal
 from shards.ledger import broken_row, counted, decided_row, digest, reasons
+from shards.patience import retries
 from shards.store import Store, open_blob
 from shards.tar import Account
+
+log = logging.getLogger("recap")
 
 BATCH = 16  # samples read in one go off the event loop: few enough to stay small, enough to pay for the thread's hop
 
@@ -56,7 +60,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A shard that has its record now. from_journal: samples that an earlier attempt had finished."""
+    """A shard that has its record now. from_journal: samples that an earlier attempt had finished.
+
+    retries: how often a store was asked again, by cause, in this process since its last Done.
+    """
 
     shard: str
     verdict: Verdict
@@ -64,10 +71,25 @@ class Done:
     reason: str | None
     bytes_read: int
     from_journal: int
+    retries: dict[str, int]
 
 
 async def caption_shard(shard: ShardInput, line: Line) -> Done:
-    """Take one shard from its tar to its commit record. Raises OutOfService or EngineUnavailable, to be tried again."""
+    """Take one shard from its tar to its commit record. Raises OutOfService or EngineUnavailable, to be tried again.
+
+    A shard that another run on the same output has committed meanwhile is done. One whose bytes came wrong is read once
+    more before they count as its own.
+    """
+    there = await asyncio.to_thread(commits.read, line.store, shard.shard)
+    if there is not None:
+        return _done(there, "lost", 0)
+    done = await _attempt(shard, line, last=False) or await _attempt(shard, line, last=True)
+    assert done is not None, "the last attempt commits what it found"
+    return done
+
+
+async def _attempt(shard: ShardInput, line: Line, last: bool) -> Done | None:
+    """One attempt; None when the input came corrupt and this is not the last."""
     attempt, epoch = secrets.token_hex(16), int(time.time())
     known = await asyncio.to_thread(journal.load, line.store, line.run_id, shard.shard)
     line.open[attempt] = Progress(shard=shard.shard)
@@ -75,19 +97,30 @@ async def caption_shard(shard: ShardInput, line: Line) -> Done:
         with closing(ShardFiles(store=line.store, shard=shard.shard, attempt=attempt)) as files:
             judging = _Judging(line=line, shard=shard, attempt=attempt, known=known, files=files)
             given = await judging.run()
+            if "source_corrupt" in given["flags"] and not last:
+                return None
             data = await asyncio.to_thread(files.publish)
             record = _record(judging, epoch, given, data)
             verdict = await asyncio.to_thread(commits.commit, line.store, record)
-            await asyncio.to_thread(journal.clear, line.store, shard.shard)
+        if verdict == "lost":
+            log.warning("lost_commit_race: shard=%s attempt=%s", shard.shard, attempt)
+            # No record names them, and none ever will: the winner's have another attempt id.
+            await asyncio.to_thread(line.store.delete, [file.name for file in data])
+        await asyncio.to_thread(journal.clear, line.store, shard.shard)
     finally:
         del line.open[attempt]
+    return _done(record, verdict, judging.from_journal)
+
+
+def _done(record: Record, verdict: Verdict, from_journal: int) -> Done:
     return Done(
-        shard=shard.shard,
+        shard=record.shard,
         verdict=verdict,
         counts=dict(record.counts),
         reason=record.reason,
         bytes_read=record.input["bytes_read"],
-        from_journal=judging.from_journal,
+        from_journal=from_journal,
+        retries=retries.take(),
     )
 
 

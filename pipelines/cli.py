@@ -17,6 +17,7 @@ from rich.table import Table
 from captioner.errors import RecapError
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace
+from pipelines.keeping import GcCommand, RepairCommand
 from pipelines.options import Dataset, Where, options_class, recipe_from, versions
 from shards.plan import Plan
 from shards.status import Status, status
@@ -91,6 +92,7 @@ class ReportCommand:
 def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
+    commands |= {"gc": GcCommand, "repair": RepairCommand}
     description = "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py."
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=arguments)
     console = Console()
@@ -117,6 +119,9 @@ def _run(dataset: Dataset, options: Any) -> int:
     with progress(console) as show:
         finished = recaption(recipe, plan, options.where.output, pace, address, show)
     _show_status(console, status(Store(options.where.output)))
+    if finished.state.retries:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(finished.state.retries.items()))
+        console.print(f"store asked again {finished.state.retries.total()} times: {causes}", highlight=False)
     for shard, why in finished.state.failed.items():
         console.print(f"[red]failed[/red] {shard}: {why}", highlight=False)
     if finished.state.stop_reason:

@@ -25,6 +25,7 @@ from shards import card, commits, manifest
 from shards import plan as plans
 from shards.manifest import Manifest
 from shards.plan import Plan
+from shards.probe import probe
 from shards.sources import SOURCES
 from shards.store import Store, find, open_blob
 
@@ -48,6 +49,7 @@ class RunState:
     bytes_planned: int = 0
     bytes_done: int = 0
     from_journal: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
     failed_in_a_row: int = 0
@@ -61,6 +63,7 @@ class RunState:
         self.counts.update(done.counts)
         self.bytes_done += size
         self.from_journal += done.from_journal
+        self.retries.update(done.retries)
 
     def fail(self, shard: str, why: str, pace: Pace) -> None:
         """A shard broke our own code: reported, and left for the next run. So many in a row mean that it is us."""
@@ -107,9 +110,11 @@ def _limited(source: Any, inputs: list[ShardInput], limit: int) -> Iterator[Shar
 def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str, show: Show) -> Finished:
     """Run a plan to its end or to where it stops; the same call resumes. Raises Refused, OutOfService, CorruptState."""
     store = Store(output)
-    store.probe()
+    probe(store)
     plans.enter(store, plan)
     there = commits.committed(store)
+    commits.read_all(store, there)  # a damaged one is told now, not after days of work, and never done again in silence
+    manifest.latest(store)
     state = RunState(plan=plan, waiting=deque(s for s in plan.inputs if s.shard not in there))
     state.committed_before = len(plan.inputs) - len(state.waiting)
     state.bytes_planned = sum(shard.size for shard in state.waiting)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from captioner.errors import CorruptState
+from captioner.errors import CorruptState, OutOfService
 from captioner.recipe import canonical, digest, to_json
 from shards.store import Store
 
 Verdict = Literal["committed", "lost"]
+READERS = 16  # records are small and an object store far away
+COMMIT_TRIES = 5
+ASIDE = "damaged"  # what repair has moved out of the way, under its old name and the first digits of its sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +85,24 @@ def decode(data: bytes, name: str) -> Record:
 
 def read(store: Store, shard: str) -> Record | None:
     """A shard's record, None while it has none. Raises CorruptState."""
+    name = name_of(shard)
     try:
-        data = store.read(name_of(shard))
+        return store.read_sound(name, lambda data: decode(data, name))
     except FileNotFoundError:
         return None
-    return decode(data, name_of(shard))
+
+
+def read_all(store: Store, shards: Iterable[str]) -> list[Record]:
+    """The records of shards that have one, in the order of their names. Raises CorruptState, naming the first file."""
+    with ThreadPoolExecutor(READERS) as pool:
+        found = zip(wanted := sorted(shards), pool.map(lambda shard: read(store, shard), wanted), strict=True)
+        return [_there(shard, record) for shard, record in found]
+
+
+def _there(shard: str, record: Record | None) -> Record:
+    if record is None:
+        raise CorruptState(f"corrupt_state: {name_of(shard)} was listed but is not there")
+    return record
 
 
 def commit(store: Store, record: Record) -> Verdict:
@@ -94,16 +111,25 @@ def commit(store: Store, record: Record) -> Verdict:
     The name can be taken because our own put got through and only its answer was lost: then it is ours.
     """
     record = sealed(record)
-    if store.create(name_of(record.shard), encode(record)):
-        return "committed"
-    winner = read(store, record.shard)
-    return "committed" if winner is not None and winner.attempt == record.attempt else "lost"
+    for _ in range(COMMIT_TRIES):
+        if store.create(name_of(record.shard), encode(record)):
+            return "committed"
+        winner = read(store, record.shard)
+        if winner is not None:
+            return "committed" if winner.attempt == record.attempt else "lost"
+    raise OutOfService(f"{store.url} says that {name_of(record.shard)} is taken, and does not show it")
 
 
 def committed(store: Store) -> set[str]:
     """The names of all shards that have a record; the records are not opened."""
     names = store.names("commits/")
     return {name.removeprefix("commits/").removesuffix(".json") for name in names if name.endswith(".json")}
+
+
+def set_aside(store: Store, folder: str) -> set[str]:
+    """The names inside a folder of those objects that repair has moved out of it."""
+    names = store.names(f"{ASIDE}/{folder}/")
+    return {name.removeprefix(f"{ASIDE}/{folder}/").rpartition(".json-")[0] for name in names}
 
 
 def sha256_of(data: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from dataclasses import dataclass, field
@@ -9,13 +10,15 @@ from typing import IO, Any
 
 import webdataset as wds
 
+from captioner.errors import OutOfService
 from captioner.media.header import read_header
 from captioner.recipe import canonical
 from captioner.types import Sample
 from shards.commits import DataFile
+from shards.durable import writing
 from shards.journal import Entry
 from shards.ledger import Row, to_parquet
-from shards.store import Store
+from shards.store import Building, Store
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
 
@@ -44,8 +47,9 @@ class ShardFiles:
         self.rows.append(entry.row)
         if entry.row.outcome != "captioned" or sample is None:
             return
-        at = self._spool.seek(0, 2)
-        self._spool.write(sample.media)
+        with writing("scratch for captioned media"):
+            at = self._spool.seek(0, 2)
+            self._spool.write(sample.media)
         extension = read_header(sample.media).format
         self._kept[entry.row.key] = _Kept(
             at=at,
@@ -66,10 +70,14 @@ class ShardFiles:
             hashed = _Hashed(building.file)
             # mtime is 0 and owners are empty: equal samples make equal shards.
             writer = wds.TarWriter(hashed, mtime=0, user="", group="", encoder=False, compress=False)
-            for key in sorted(self._kept):
-                writer.write(self._parts(key, captions[key]))
-            writer.close()
-            building.publish()
+            try:
+                for key in sorted(self._kept):
+                    writer.write(self._parts(key, captions[key]))
+                writer.close()
+            except OSError:
+                hashed.give_up()
+                raise
+            _published(building, name)
         return DataFile(name=name, bytes=hashed.bytes, sha256=hashed.sha256.hexdigest())
 
     def _parts(self, key: str, caption: str) -> dict[str, Any]:
@@ -82,12 +90,18 @@ class ShardFiles:
         data = to_parquet(self.rows)
         with self.store.building(name) as building:
             building.file.write(data)
-            building.publish()
+            _published(building, name)
         return DataFile(name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def close(self) -> None:
-        """Drop the scratch file."""
-        self._spool.close()
+        """Drop the scratch file; what it could not write any more is of no use."""
+        with contextlib.suppress(OSError):
+            self._spool.close()
+
+
+def _published(building: Building, name: str) -> None:
+    if not building.publish():
+        raise OutOfService(f"{name} is taken, although its attempt id is random: the store does not keep names apart")
 
 
 def record_json(entry: Entry, sample: Sample) -> bytes:
@@ -104,14 +118,19 @@ class _Hashed:
         self._file = file
         self.sha256 = hashlib.sha256()
         self.bytes = 0
+        self._given_up = False
 
     def write(self, data: bytes) -> int:
         self.sha256.update(data)
         self.bytes += len(data)
-        return self._file.write(data)
+        return len(data) if self._given_up else self._file.write(data)
 
     def tell(self) -> int:
         return self.bytes
+
+    def give_up(self) -> None:
+        """Swallow what is still to come: a tar stream writes its end even when it is thrown away."""
+        self._given_up = True
 
     def flush(self) -> None:
         self._file.flush()

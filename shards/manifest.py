@@ -50,10 +50,18 @@ def numbers(store: Store) -> list[int]:
     return [int(name[10:-5]) for name in names if name.endswith(".json") and name[10:-5].isdigit()]
 
 
+def retired(store: Store) -> list[int]:
+    """The numbers of damaged manifests that repair moved aside; none is given again."""
+    return [int(name) for name in commits.set_aside(store, "manifests") if name.isdigit()]
+
+
 def read(store: Store, number: int) -> Manifest:
     """One manifest. Raises CorruptState, naming the file."""
     name = name_of(number)
-    data = store.read(name)
+    return store.read_sound(name, lambda data: _decode(data, name))
+
+
+def _decode(data: bytes, name: str) -> Manifest:
     try:
         value = json.loads(data)
         manifest = Manifest(**value | {"shards": tuple((shard, sha256) for shard, sha256 in value["shards"])})
@@ -73,43 +81,40 @@ def latest(store: Store) -> Manifest | None:
 def publish(store: Store, plan: Plan, tool: str) -> Manifest:
     """List every committed shard in a manifest of its own, unless the newest one says the same already.
 
-    Records that an earlier manifest lists are not opened again: they never change. Raises CorruptState.
+    Records that an earlier manifest lists are not opened again: they never change, save where repair made room for
+    others; then all are read, as nothing can be taken back out of a sum. Raises CorruptState.
     """
     while True:
         parent = latest(store)
-        known = dict(parent.shards) if parent else {}
-        fresh = [_record(store, shard) for shard in sorted(commits.committed(store) - known.keys())]
-        if parent is not None and not fresh:
+        kept = dict(parent.shards) if parent else {}
+        if _repaired(store, kept):
+            kept = {}
+        fresh = commits.read_all(store, commits.committed(store) - kept.keys())
+        listed = kept | {record.shard: record.sha256 for record in fresh}
+        if parent is not None and listed == dict(parent.shards):
             return parent
-        manifest = _next(plan, parent, fresh, tool)
+        before = parent if kept else None
+        manifest = _sealed(
+            Manifest(
+                plan=plan.run_id,
+                number=max(numbers(store) + retired(store), default=0) + 1,
+                parent=parent.sha256 if parent else None,
+                complete=listed.keys() == {each.shard for each in plan.inputs},
+                shards=tuple(sorted(listed.items())),
+                totals=totals([*([before.totals] if before else []), *map(totals_of, fresh)]),
+                merkle_root=merkle_root(tuple(sorted(listed.items()))),
+                digest=add_digests([*([before.digest] if before else []), *(record.digest for record in fresh)]),
+                tool=tool,
+            )
+        )
         if store.create(name_of(manifest.number), _encode(manifest)):
             return manifest
 
 
-def _record(store: Store, shard: str) -> Record:
-    record = commits.read(store, shard)
-    if record is None:
-        raise CorruptState(f"corrupt_state: {commits.name_of(shard)} was listed but is not there")
-    return record
-
-
-def _next(plan: Plan, parent: Manifest | None, fresh: list[Record], tool: str) -> Manifest:
-    listed = dict(parent.shards if parent else ()) | {record.shard: record.sha256 for record in fresh}
-    shards = tuple(sorted(listed.items()))
-    before = [parent.totals] if parent else []
-    return _sealed(
-        Manifest(
-            plan=plan.run_id,
-            number=parent.number + 1 if parent else 1,
-            parent=parent.sha256 if parent else None,
-            complete={shard for shard, _ in shards} == {each.shard for each in plan.inputs},
-            shards=shards,
-            totals=totals([*before, *(totals_of(record) for record in fresh)]),
-            merkle_root=merkle_root(shards),
-            digest=add_digests([*([parent.digest] if parent else []), *(record.digest for record in fresh)]),
-            tool=tool,
-        )
-    )
+def _repaired(store: Store, listed: Mapping[str, str]) -> bool:
+    """Whether a listed record was moved aside, and is gone or another one now."""
+    moved = sorted(commits.set_aside(store, "commits") & listed.keys())
+    return any((there := commits.read(store, shard)) is None or there.sha256 != listed[shard] for shard in moved)
 
 
 def totals_of(record: Record) -> dict[str, Any]:

@@ -41,9 +41,12 @@ def plan_for(recipe: Recipe, inputs: list[ShardInput], versions: Mapping[str, st
 def read(store: Store) -> Plan | None:
     """The plan of a run's folder, None where there is none yet. Raises CorruptState."""
     try:
-        data = store.read(NAME)
+        return store.read_sound(NAME, _decode)
     except FileNotFoundError:
         return None
+
+
+def _decode(data: bytes) -> Plan:
     try:
         value = json.loads(data)
         inputs = tuple(_input(each) for each in value["inputs"])

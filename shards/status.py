@@ -35,8 +35,9 @@ def status(store: Store) -> Status:
     newest = manifest.latest(store)
     listed = {shard for shard, _ in newest.shards} if newest else set()
     done = commits.committed(store)
-    fresh = [record for shard in sorted(done - listed) if (record := commits.read(store, shard))]
-    parts = [*([newest.totals] if newest else []), *(manifest.totals_of(record) for record in fresh)]
+    before = newest if listed <= done else None  # repair may have moved a listed record aside: then all are summed
+    fresh = commits.read_all(store, done - listed if before else done)
+    parts = [*([before.totals] if before else []), *(manifest.totals_of(record) for record in fresh)]
     attempt_hex = 32
     journals = {name.split("/")[1][: -attempt_hex - 1] for name in store.names("journal/")}
     return Status(

@@ -5,35 +5,30 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
-import secrets
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    NotFoundError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import LocalStore, from_url
 
-from captioner.errors import OutOfService, Refused, SourceError
+from captioner.errors import CorruptState, OutOfService, Refused
+from shards import patience
 from shards.blob import Listed
+from shards.durable import drop, new_file, writing
+from shards.patience import answering, ask
+from shards.stored import StoredBlob, as_source_error
 
 SCHEMES = ("file", "s3", "gs", "az")
 LIST_FILES = (".txt", ".list", ".lst")
-CHUNK = 4 * 2**20
-PATIENCE_SECONDS = 120.0  # how long an answer that never came is asked for again before the store counts as gone
+ONE_PUT_BYTES = 64 * 2**20  # larger files go up in parts, which no client of ours can make conditional
+REQUEST_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -55,66 +50,45 @@ def local_path(url: str) -> Path | None:
     return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBlob:
-    """One object, pinned to the ETag that the plan saw; satisfies blob.Blob. Raises SourceError while reading."""
-
-    store: Any
-    path: str
-    size: int
-    etag: str
-
-    def chunks(self, offset: int = 0) -> Iterator[bytes]:
-        """The object's bytes from offset on, in pieces of about 4 MiB."""
-        if offset >= self.size:
-            return
-        options: dict[str, Any] = {"if_match": self.etag} if self.etag else {}
-        if offset:
-            options["range"] = {"offset": offset}
-        given = 0
-        with _as_source_error(self.path):
-            for piece in obstore.get(self.store, self.path, options=options).stream(min_chunk_size=CHUNK):
-                given += len(piece)
-                yield piece
-        if given != self.size - offset:
-            raise SourceError("source_corrupt", f"{given} bytes came where {self.size - offset} were promised")
-
-
-@contextmanager
-def _as_source_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (NotFoundError, FileNotFoundError) as error:
-        raise SourceError("source_missing", f"{path} is not there") from error
-    except PreconditionError as error:
-        raise SourceError("source_changed", f"{path} is not the object that was planned") from error
-    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
-        raise SourceError("source_forbidden", f"the store does not let us read {path}") from error
-    except BaseError as error:
-        raise OutOfService(f"the input store failed on {path} ({type(error).__name__})") from error
+def connect(folder_url: str, headers: dict[str, str] | None = None, retries: int = 0) -> Any:
+    """A folder's obstore. Its own retries cannot be counted, so only what must go in parts gets some."""
+    options: dict[str, Any] = {
+        "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=patience.SECONDS)},
+        "client_options": {
+            "allow_http": True,
+            "timeout": timedelta(seconds=REQUEST_SECONDS),
+            "default_headers": headers or {},
+        },
+    }
+    if folder_url.startswith("s3://") and not headers:
+        options["config"] = {"aws_checksum_algorithm": "sha256"}  # the store refuses bytes that changed on their way
+    return from_url(folder_url, **options)
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(folder_url: str) -> Any:
-    """A folder's obstore, kept: a client for each shard would open its connections anew."""
+def _opened(folder_url: str, retries: int = 0) -> Any:
+    """A folder's obstore, kept: a client for each shard would open its connections anew. Raises FileNotFoundError."""
     path = local_path(folder_url)
-    if path is not None:
-        return LocalStore(path) if path.is_dir() else LocalStore()
-    return from_url(
-        folder_url,
-        retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=60)},
-        client_options={"allow_http": True, "timeout": timedelta(seconds=120)},
-    )
+    if path is None:
+        return connect(folder_url, retries=retries)
+    if not path.is_dir():
+        raise FileNotFoundError(folder_url)
+    return LocalStore(path)
 
 
 def open_blob(url: str, etag: str) -> StoredBlob:
     """One object as it is now, by its URL; etag is what the plan saw, for the caller to compare. Raises SourceError."""
     folder, _, name = url.rpartition("/")
     path = unquote(name) if url.startswith("file://") else name
-    store = _opened(folder)
-    with _as_source_error(path):
-        meta = obstore.head(store, path)
-    return StoredBlob(store=store, path=path, size=meta["size"], etag=meta["e_tag"] or etag)
+    with as_source_error(path):
+        store = _opened(folder)
+        meta = ask(folder, lambda: obstore.head(store, path))
+    return StoredBlob(store=store, url=folder, path=path, size=meta["size"], etag=_quoted(meta["e_tag"]) or etag)
+
+
+def _quoted(etag: str | None) -> str:
+    """An ETag as HTTP writes it: some stores leave the quotes out of their listings."""
+    return f'"{etag}"' if etag and not etag.endswith('"') else etag or ""
 
 
 def find(where: str) -> list[Listed]:
@@ -154,6 +128,15 @@ def _find_one(where: str) -> list[Listed]:
     return matching
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An object of a folder: its path there, its bytes, and when the store says it came to be."""
+
+    name: str
+    bytes: int
+    modified: datetime
+
+
 class Store:
     """One folder, by URL. Every write creates; what is there stays as it is."""
 
@@ -164,7 +147,7 @@ class Store:
 
     @property
     def objects(self) -> Any:
-        """The obstore behind it, opened when first needed; a local folder that is not there counts as empty."""
+        """The obstore behind it, opened when first needed. Raises FileNotFoundError for a local folder not there."""
         if self._objects is None:
             self._objects = _opened(self.url)
         return self._objects
@@ -173,21 +156,26 @@ class Store:
         """Whether the folder is there at all; an object store has no folders, so there it always is."""
         return self.path is None or self.path.is_dir()
 
-    def listing(self, prefix: str = "") -> list[Listed]:
-        """Every object whose path begins with prefix, by full URL. A prefix may end inside a name."""
+    def _metas(self, prefix: str) -> list[Any]:
         if not self.exists():
             return []
-        folder = prefix.rpartition("/")[0]
-        with _as_out_of_service(self.url):
-            batches = list(obstore.list(self.objects, folder or None, chunk_size=10_000))
-        metas = [meta for batch in batches for meta in batch if meta["path"].startswith(prefix)]
-        return [Listed(url=self.url_of(m["path"]), size=m["size"], etag=m["e_tag"] or "") for m in metas]
+        folder = prefix.rpartition("/")[0] or None
+        batches = self._ask(lambda: list(obstore.list(self.objects, folder, chunk_size=10_000)))
+        return [meta for batch in batches for meta in batch if meta["path"].startswith(prefix)]
+
+    def listing(self, prefix: str = "") -> list[Listed]:
+        """Every object whose path begins with prefix, by full URL. A prefix may end inside a name."""
+        metas = self._metas(prefix)
+        return [Listed(url=self.url_of(m["path"]), size=m["size"], etag=_quoted(m["e_tag"])) for m in metas]
+
+    def stored(self, prefix: str = "") -> list[Stored]:
+        """Every object whose path begins with prefix, with its time; sorted by name."""
+        found = [Stored(name=m["path"], bytes=m["size"], modified=m["last_modified"]) for m in self._metas(prefix)]
+        return sorted(found, key=lambda each: each.name)
 
     def names(self, prefix: str = "") -> list[str]:
         """The paths, relative to this folder, of every object under prefix; sorted."""
-        cut = len(self.url) + 1
-        urls = [found.url[cut:] for found in self.listing(prefix)]
-        return sorted(unquote(url) if self.path is not None else url for url in urls)
+        return sorted(meta["path"] for meta in self._metas(prefix))
 
     def url_of(self, name: str) -> str:
         """The full URL of an object of this folder."""
@@ -195,25 +183,31 @@ class Store:
 
     def read(self, name: str) -> bytes:
         """One object whole. Raises FileNotFoundError, or OutOfService when the store does not answer."""
-        if not self.exists():
-            raise FileNotFoundError(f"{self.url}/{name}")
-        with _as_out_of_service(self.url):
-            try:
-                return bytes(obstore.get(self.objects, name).bytes())
-            except (NotFoundError, FileNotFoundError):
-                raise FileNotFoundError(f"{self.url}/{name}") from None
+        try:
+            return self._ask(lambda: bytes(obstore.get(self.objects, name).bytes()))
+        except patience.MISSING:
+            raise FileNotFoundError(f"{self.url}/{name}") from None
+
+    def read_sound(self, name: str, decode: Callable[[bytes], T]) -> T:
+        """One object, decoded. Bytes that decode takes for damage are read once more: the way here may have hurt them.
+
+        Raises FileNotFoundError, OutOfService, and CorruptState as decode does.
+        """
+        try:
+            return decode(self.read(name))
+        except CorruptState:
+            return decode(self.read(name))
 
     def size(self, name: str) -> int:
         """Bytes of one object. Raises FileNotFoundError."""
-        with _as_out_of_service(self.url):
-            try:
-                return int(obstore.head(self.objects, name)["size"])
-            except (NotFoundError, FileNotFoundError):
-                raise FileNotFoundError(f"{self.url}/{name}") from None
+        try:
+            return int(self._ask(lambda: obstore.head(self.objects, name))["size"])
+        except patience.MISSING:
+            raise FileNotFoundError(f"{self.url}/{name}") from None
 
     def blob(self, name: str) -> StoredBlob:
         """One object to stream, whatever its ETag."""
-        return StoredBlob(store=self.objects, path=name, size=self.size(name), etag="")
+        return StoredBlob(store=self.objects, url=self.url, path=name, size=self.size(name), etag="")
 
     def create(self, name: str, data: bytes) -> bool:
         """Make an object whole and durable; False when one of this name is there already.
@@ -224,7 +218,7 @@ class Store:
             with new_file(self.path / name) as new:
                 new.file.write(data)
                 return new.publish()
-        return _until_answered(self.url, lambda: _put_new(self.objects, name, data))
+        return self._put(name, lambda: obstore.put(self.objects, name, data, mode="create"))
 
     @contextmanager
     def building(self, name: str) -> Iterator[Building]:
@@ -233,44 +227,54 @@ class Store:
             with new_file(self.path / name) as new:
                 yield Building(file=new.file, publish=new.publish)
             return
-        with tempfile.NamedTemporaryFile(prefix="recap-") as spool:
+        with writing(f"scratch for {name}"), tempfile.NamedTemporaryFile(prefix="recap-") as spool:
 
             def publish() -> bool:
                 spool.flush()
-                # The name holds 128 random bits, so nobody else writes it: large files may go up in parts.
-                _until_answered(self.url, lambda: obstore.put(self.objects, name, Path(spool.name)))
-                return self.size(name) == os.path.getsize(spool.name)
+                return self._upload(name, Path(spool.name))
 
             yield Building(file=spool, publish=publish)
 
-    def delete(self, names: list[str]) -> None:
-        """Remove objects that no record names; one that is gone already is fine."""
-        if not names:
-            return
-        if self.path is None:
-            with _as_out_of_service(self.url):
-                obstore.delete(self.objects, names)
-            return
-        for folder in {(self.path / name).parent for name in names if self._unlink(name)}:
-            if folder != self.path and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-    def _unlink(self, name: str) -> bool:
-        assert self.path is not None
-        (self.path / name).unlink(missing_ok=True)
+    def _upload(self, name: str, file: Path) -> bool:
+        """Put a file under a name that holds 128 random bits: if it is taken, an answer to ourselves was lost."""
+        size = file.stat().st_size
+        if size <= ONE_PUT_BYTES:
+            self._put(name, lambda: obstore.put(self.objects, name, file, mode="create", use_multipart=False))
+        else:
+            parts = _opened(self.url, retries=8)
+            self._put(name, lambda: obstore.put(parts, name, file, chunk_size=ONE_PUT_BYTES // 4, max_concurrency=4))
+        if self.size(name) != size:
+            raise OutOfService(f"{self.url} kept {self.size(name)} bytes of {name}, where {size} were sent")
         return True
 
-    def probe(self) -> None:
-        """Prove that a second writer of one name is refused. Raises Refused when it is not, OutOfService."""
-        name = f"probe-{secrets.token_hex(8)}"
-        first, second = self.create(name, b"first"), self.create(name, b"second")
-        kept = self.read(name)
-        self.delete([name])
-        if second or not first or kept != b"first":
-            raise Refused(
-                f"{self.url} lets a second writer replace an object (no If-None-Match, no hard links): "
-                "use a disk with hard links, or an S3 store with conditional puts"
-            )
+    def _put(self, name: str, put: Callable[[], Any]) -> bool:
+        """Whether a put made the object: repeated until the store says yes or no, as an answer lost is neither."""
+
+        def once() -> bool:
+            try:
+                put()
+            except (AlreadyExistsError, PreconditionError) as error:
+                if patience.conflicts(error):
+                    raise
+                return False
+            return True
+
+        try:
+            return self._ask(once)
+        except patience.MISSING as error:
+            raise Refused(f"{self.url} cannot be written: there is no such bucket") from error
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        with answering(self.url):
+            return ask(self.url, call)
+
+    def delete(self, names: list[str]) -> None:
+        """Remove objects that no record names; one that is gone already is fine."""
+        if self.path is not None:
+            with writing(self.url):
+                drop(self.path, names)
+        elif names:
+            self._ask(lambda: obstore.delete(self.objects, names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,111 +283,3 @@ class Building:
 
     file: IO[bytes]
     publish: Callable[[], bool]
-
-
-@contextmanager
-def _as_out_of_service(url: str) -> Iterator[None]:
-    try:
-        yield
-    except NotFoundError:
-        raise
-    except (BaseError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise OutOfService(f"the store at {url} does not answer ({type(error).__name__})") from error
-
-
-def _put_new(objects: Any, name: str, data: bytes) -> bool:
-    try:
-        obstore.put(objects, name, data, mode="create")
-    except (AlreadyExistsError, PreconditionError):
-        return False
-    return True
-
-
-def _until_answered(url: str, put: Callable[[], T]) -> T:
-    """Repeat one put until the store says yes or no: an answer that was lost is neither."""
-    end, pause = time.monotonic() + PATIENCE_SECONDS, 0.2
-    while True:
-        try:
-            return put()
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise Refused(f"{url} cannot be written: the credentials do not allow it") from error
-        except BaseError as error:
-            if time.monotonic() > end:
-                raise OutOfService(f"the store at {url} does not take writes ({type(error).__name__})") from error
-        time.sleep(pause)
-        pause = min(pause * 2, 10.0)
-
-
-class NewFile:
-    """A local file without a name yet: fill `file`, then publish() links it into place, durably."""
-
-    def __init__(self, final: Path) -> None:
-        self.final = final
-        make_folder(final.parent)
-        self._staged: Path | None = None
-        try:
-            descriptor = os.open(final.parent, os.O_TMPFILE | os.O_RDWR, 0o644)
-        except OSError:  # not every file system has nameless files
-            self._staged = final.parent / f".{final.name}.{secrets.token_hex(8)}.tmp"
-            descriptor = os.open(self._staged, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-        self.file: IO[bytes] = os.fdopen(descriptor, "w+b")
-
-    def publish(self) -> bool:
-        """fsync, hard link to the final name, fsync the folder. False when the name is taken."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        try:
-            self._link()
-        except FileExistsError:
-            return False
-        sync_folder(self.final.parent)
-        return True
-
-    def _link(self) -> None:
-        if self._staged is not None:
-            os.link(self._staged, self.final)
-            return
-        # A folder's descriptor makes Python call linkat, which alone follows this link to the nameless file.
-        folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.link(str(self.file.fileno()), self.final, src_dir_fd=folder, follow_symlinks=True)
-        finally:
-            os.close(folder)
-
-    def close(self) -> None:
-        """Forget the file; one that was published stays under its name."""
-        self.file.close()
-        if self._staged:
-            self._staged.unlink(missing_ok=True)
-
-
-@contextmanager
-def new_file(final: Path) -> Iterator[NewFile]:
-    """A NewFile, closed on the way out. Raises OutOfService when the disk is full, read-only or failing."""
-    try:
-        new = NewFile(final)
-        try:
-            yield new
-        finally:
-            new.close()
-    except OSError as error:
-        raise OutOfService(f"cannot write {final}: {os.strerror(error.errno or 0)}") from error
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents, each made durable in the one above."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for made in reversed(missing):
-        sync_folder(made.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync a folder, so that the names in it outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,12 +13,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shards.store import Store
+
 KEYS = {"AWS_ACCESS_KEY_ID": "recap-test", "AWS_SECRET_ACCESS_KEY": "recap-test-secret", "AWS_REGION": "us-east-1"}
 IDENTITY = {
     "name": "recap",
     "credentials": [{"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}],
     "actions": ["Admin", "Read", "Write", "List", "Tagging"],
 }
+
+
+def upload(folder: Path, url: str) -> str:
+    """Every file of a folder as an object under a URL; the URL."""
+    store = Store(url)
+    for path in sorted(folder.iterdir()):
+        store.create(path.name, path.read_bytes())
+    return url
+
+
+@contextmanager
+def rclone(folder: Path) -> Iterator[dict[str, str]]:
+    """`rclone serve s3`, which ignores conditions and checksums, with one bucket; the environment to reach it."""
+    [port] = free_ports(1)
+    (folder / "bucket").mkdir()
+    keys = f"{KEYS['AWS_ACCESS_KEY_ID']},{KEYS['AWS_SECRET_ACCESS_KEY']}"
+    program = str(Path(sys.executable).parent / "rclone")
+    command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys, str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait(f"http://127.0.0.1:{port}/", server)
+        yield KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true"}
+    finally:
+        server.kill()
+        server.wait()
 
 
 def free_ports(count: int) -> list[int]:

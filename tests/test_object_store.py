@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from captioner.errors import SourceError
-from shards import store as stores
+from shards.probe import probe
 from shards.store import Store, find, open_blob
 from shards.verify import verify
 from tests.corpora import fake_recipe, make_shards, planned, run_here
 from tests.kills import answers
 from tests.processes import datacomp, recap, run
-from tests.s3 import seaweedfs
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A bucket of our own, and the environment set so that a plain s3:// URL reaches it."""
-    with seaweedfs(tmp_path_factory.mktemp("s3")) as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        stores._opened.cache_clear()
-        yield "s3://recap-tests"
-        stores._opened.cache_clear()
-
-
-def upload(folder: Path, url: str) -> str:
-    store = Store(url)
-    for path in sorted(folder.iterdir()):
-        store.create(path.name, path.read_bytes())
-    return url
+from tests.s3 import upload
 
 
 def test_of_sixteen_writers_of_one_key_exactly_one_wins(bucket: str) -> None:
@@ -53,7 +34,7 @@ def test_of_sixteen_writers_of_one_key_exactly_one_wins(bucket: str) -> None:
 
 def test_the_probe_passes_and_leaves_nothing(bucket: str) -> None:
     store = Store(f"{bucket}/probe")
-    store.probe()
+    probe(store)
     assert store.names() == []
 
 

@@ -94,6 +94,8 @@ def test_a_damaged_record_is_corrupt_state_and_is_never_silently_redone(corpus: 
     verified = recap("verify", str(tmp_path / "out"))
     assert verified.returncode == 4
     assert "commits/00001.json" in verified.stdout
+    again = run(*datacomp(corpus / "in", tmp_path / "out"))
+    assert again.returncode == 4 and "corrupt_state: commits/00001.json" in again.stderr
 
 
 def test_limit_captions_so_many_samples_and_verifies(corpus: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from captioner.errors import OutOfService, Refused, SourceError
 from shards import store as stores
+from shards.probe import probe
 from shards.store import Store, absolute, find, open_blob
 
 
@@ -68,11 +69,12 @@ def test_the_probe_leaves_nothing_behind_and_refuses_a_store_that_overwrites(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(str(tmp_path))
-    store.probe()
+    probe(store)
     assert store.names() == []
+    (tmp_path / "probe").mkdir()
     monkeypatch.setattr(stores.Store, "create", lambda self, name, data: bool((tmp_path / name).write_bytes(data)))
-    with pytest.raises(Refused, match="second writer"):
-        store.probe()
+    with pytest.raises(Refused, match="conditional puts"):
+        probe(store)
 
 
 def test_listing_takes_prefixes_that_end_inside_a_name(tmp_path: Path) -> None:
