@@ -75,6 +75,7 @@ def publish(store: Store, plan: Plan, tool: str) -> Manifest:
 
     Records that an earlier manifest lists are not opened again: they never change. Raises CorruptState.
     """
+    store.keep(("commits", "manifests"))  # a record whose writer was killed may be there and not yet durable
     while True:
         parent = latest(store)
         known = dict(parent.shards) if parent else {}

@@ -13,6 +13,7 @@ from captioner.types import ShardInput
 from shards.store import Store
 
 NAME = "plan.json"
+FOLDERS = ("data", "commits", "manifests", "journal")
 SHOWN_DIFFERENCES = 20
 
 
@@ -63,12 +64,15 @@ def _input(value: Mapping[str, Any]) -> ShardInput:
 def enter(store: Store, plan: Plan) -> bool:
     """Make this the folder's plan; True when it is already. Raises PlanMismatch when another one is there."""
     there = read(store)
-    if there is None and store.create(NAME, canonical(to_json(plan))):
-        return False
-    there = there or read(store)
+    if there is None:
+        store.keep(FOLDERS)
+        if store.create(NAME, canonical(to_json(plan))):
+            return False
+        there = read(store)
     assert there is not None
     if there.run_id != plan.run_id:
         raise PlanMismatch(_rows(there, plan))
+    store.keep(FOLDERS)  # before anybody relies on a record or a folder that a killed run left
     return True
 
 

@@ -9,7 +9,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -251,14 +251,26 @@ class Store:
             with _as_out_of_service(self.url):
                 obstore.delete(self.objects, names)
             return
-        for folder in {(self.path / name).parent for name in names if self._unlink(name)}:
-            if folder != self.path and folder.is_dir() and not any(folder.iterdir()):
+        with _as_out_of_service(self.url):
+            for name in names:
+                (self.path / name).unlink(missing_ok=True)
+        for folder in {(self.path / name).parent for name in names} - {self.path}:
+            with suppress(OSError):  # not empty, or gone: another attempt's
                 folder.rmdir()
 
-    def _unlink(self, name: str) -> bool:
-        assert self.path is not None
-        (self.path / name).unlink(missing_ok=True)
-        return True
+    def keep(self, folders: tuple[str, ...]) -> None:
+        """Make these folders, and all names in them and above, outlive a power cut, whoever created them.
+
+        Who finds a folder or a record there cannot know whether its maker lived to sync it.
+        """
+        if self.path is None:
+            return
+        with _as_out_of_service(self.url):
+            for folder in (*(self.path / name for name in folders), self.path):
+                make_folder(folder)
+                sync_folder(folder)
+            with suppress(PermissionError):  # where we may not look, we have not created this folder either
+                sync_folder(self.path.parent)
 
     def probe(self) -> None:
         """Prove that a second writer of one name is refused. Raises Refused when it is not, OutOfService."""
@@ -331,15 +343,16 @@ class NewFile:
         self.file: IO[bytes] = os.fdopen(descriptor, "w+b")
 
     def publish(self) -> bool:
-        """fsync, hard link to the final name, fsync the folder. False when the name is taken."""
+        """fsync, hard link to the final name, fsync the folder. False when the name is taken, by then for good."""
         self.file.flush()
         os.fsync(self.file.fileno())
         try:
             self._link()
+            linked = True
         except FileExistsError:
-            return False
-        sync_folder(self.final.parent)
-        return True
+            linked = False
+        sync_folder(self.final.parent)  # another's name, too: its maker may be dead before it did so
+        return linked
 
     def _link(self) -> None:
         if self._staged is not None:
