@@ -21,8 +21,8 @@ def test_ten_thousand_states_after_a_power_cut_are_sound_and_resume_to_the_same_
     job: Work, tmp_path: Path
 ) -> None:
     dice, judge = random.Random(1), Judge(job=job)
-    for trace in traces(job, tmp_path, races=60, dice=dice, deaths=DEATHS[:4]):
-        judge.watch(trace, dice, most=12_000)
+    for trace in traces(job, tmp_path, races=40, dice=dice, deaths=DEATHS[:4]):
+        judge.watch(trace, dice, most=11_000)
     assert judge.wrong == {}
     assert len(judge.trees) >= 10_000
     assert resumed(job, drawn(judge, 50, dice), tmp_path / "resumed") == []
@@ -39,7 +39,7 @@ def test_ten_thousand_states_after_a_power_cut_are_sound_and_resume_to_the_same_
 )
 def test_a_weaker_protocol_is_caught(job: Work, tmp_path: Path, weakness: Weakness, caught: set[str]) -> None:
     judge = Judge(job=job)
-    judge.watch(recorded(job, tmp_path / "out", weakness), random.Random(1))
+    judge.watch(recorded(job, tmp_path / "out", weakness), random.Random(1), most=2_000)
     assert caught <= judge.wrong.keys()
 
 
@@ -59,8 +59,6 @@ def test_a_folder_that_another_has_made_and_not_yet_synced_is_not_relied_on(
     job: Work, tmp_path: Path, weakness: Weakness, sound: bool
 ) -> None:
     dice, judge = random.Random(1), Judge(job=job)
-    whole = recorded(job, tmp_path / "out", weakness)
-    for asleep in ("data", "commits"):
-        judge.watch(racing(whole, dice, asleep), dice)
+    judge.watch(racing(recorded(job, tmp_path / "out", weakness), dice, asleep="commits"), dice, most=2_000)
     assert sound == (not judge.wrong)
-    assert sound or {"a record whose tar is not there as it says", "verify: missing_file"} <= judge.wrong.keys()
+    assert sound or judge.wrong["promised, then gone or changed: commits"] > 0
