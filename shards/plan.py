@@ -49,15 +49,22 @@ def read(store: Store) -> Plan | None:
         value = json.loads(data)
         inputs = tuple(_input(each) for each in value["inputs"])
         plan = Plan(recipe=value["recipe"], inputs=inputs, versions=value["versions"])
-    except (ValueError, TypeError, KeyError) as error:
+        sound = canonical(to_json(plan)) == data and dict(plan.recipe["source"]).keys() == {
+            "name",
+            "settings",
+            "version",
+        }
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptState(f"corrupt_state: {NAME} is not a plan ({type(error).__name__})") from error
-    if canonical(to_json(plan)) != data:
+    if not sound:
         raise CorruptState(f"corrupt_state: {NAME} is not as it was written")
     return plan
 
 
 def _input(value: Mapping[str, Any]) -> ShardInput:
     members = tuple((url, size, etag) for url, size, etag in value["members"])
+    if type(value["size"]) is not int or not isinstance(value["shard"], str):
+        raise TypeError("a shard has a name and a size in bytes")
     return ShardInput(**{**value, "members": members})
 
 

@@ -247,11 +247,10 @@ class Store:
         """Remove objects that no record names; one that is gone already is fine."""
         if not names:
             return
-        if self.path is None:
-            with _as_out_of_service(self.url):
-                obstore.delete(self.objects, names)
-            return
         with _as_out_of_service(self.url):
+            if self.path is None:
+                obstore.delete(self.objects, names)
+                return
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
         for folder in {(self.path / name).parent for name in names} - {self.path}:
@@ -259,10 +258,7 @@ class Store:
                 folder.rmdir()
 
     def keep(self, folders: tuple[str, ...]) -> None:
-        """Make these folders, and all names in them and above, outlive a power cut, whoever created them.
-
-        Who finds a folder or a record there cannot know whether its maker lived to sync it.
-        """
+        """Make these folders and all names in them outlive a power cut: who made them may be dead before it did."""
         if self.path is None:
             return
         with _as_out_of_service(self.url):
