@@ -27,7 +27,7 @@ from shards.store import Building, Store
 FOLDER = -1  # the "content" of a folder in a tree
 Tree = frozenset[tuple[str, int]]  # (path below the root, content id or FOLDER)
 Kind = Literal["file", "folder", "make", "drop", "data", "sync", "taken", "seen", "told"]
-Weakness = Literal["", "no file fsync", "no folder fsync", "rename over", "record before data", "folders as found"]
+Weakness = Literal["", "no file fsync", "no folder fsync", "rename over", "record before data", "own names only"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +92,16 @@ class Recorder:
         self._real: dict[str, Any] = {}
         self._store: dict[str, Any] = {}
         self._late: list[tuple[str, bytes]] = []
+        self._unsynced: set[int] = set()  # folders in which this process has made names since it synced them
 
     def __enter__(self) -> Recorder:
         self._real = {name: getattr(os, name) for name in self.PATCHED}
         for name in self.PATCHED:
             setattr(os, name, getattr(self, f"_{name}"))
-        self._store = {name: getattr(Store, name) for name in ("create", "building", "keep") if hasattr(Store, name)}
+        self._store = {name: getattr(Store, name) for name in ("create", "building")}
         Store.create = self._told(Store.create)  # type: ignore[method-assign]
         if self._weakness == "record before data":
             Store.building = self._postponed  # type: ignore[method-assign]
-        if self._weakness == "folders as found":
-            Store.keep = lambda store, folders: None  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -170,6 +169,7 @@ class Recorder:
 
     def _named(self, path: Any, node: int) -> None:
         folder, name = os.path.split(os.fspath(path))
+        self._unsynced.add(self.trace.node(folder))
         self.note("make", path, node=self.trace.node(folder), name=name, target=node)
 
     def _snapshot(self, inode: int, data: bytes) -> None:
@@ -235,8 +235,12 @@ class Recorder:
                 self._snapshot(status.st_ino, os.pread(descriptor, status.st_size, 0))
             if self._weakness == ("no folder fsync" if folder else "no file fsync"):
                 return
+            node = self.trace.node(descriptor)
+            if folder and self._weakness == "own names only" and node not in self._unsynced:
+                return
+            self._unsynced.discard(node)
             self._real["fsync"](descriptor)
-            self.note("sync", node=self.trace.node(descriptor))
+            self.note("sync", node=node)
 
 
 class Disk:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crashdisk import Weakness
-from tests.crashstates import DEATHS, Judge, Work, drawn, killed, racing, recorded, resumed, traces, work
+from tests.crashstates import DEATHS, Judge, Work, drawn, killed, recorded, resumed, traces, work
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_ten_thousand_states_after_a_power_cut_are_sound_and_resume_to_the_same_
         judge.watch(trace, dice, most=11_000)
     assert judge.wrong == {}
     assert len(judge.trees) >= 10_000
-    assert resumed(job, drawn(judge, 50, dice), tmp_path / "resumed") == []
+    assert resumed(job, drawn(judge, 40, dice), tmp_path / "resumed") == []
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,7 @@ def test_folders_and_records_that_a_killed_process_left_unsynced_are_caught_unle
 ) -> None:
     lost = Judge(job=job)
     for number, die_at in enumerate(DEATHS[:3]):
-        lost.watch(killed(job, tmp_path / str(number), die_at, "folders as found"), random.Random(1))
+        lost.watch(killed(job, tmp_path / str(number), die_at, "own names only"), random.Random(1))
     assert lost.wrong["promised, then gone or changed: plan.json"] > 0
     assert lost.wrong["promised, then gone or changed: commits"] > 0
     assert lost.wrong["a manifest whose records are gone or others"] > 0
-
-
-@pytest.mark.parametrize(("weakness", "sound"), [("", True), ("folders as found", False)])
-def test_a_folder_that_another_has_made_and_not_yet_synced_is_not_relied_on(
-    job: Work, tmp_path: Path, weakness: Weakness, sound: bool
-) -> None:
-    dice, judge = random.Random(1), Judge(job=job)
-    judge.watch(racing(recorded(job, tmp_path / "out", weakness), dice, asleep="commits"), dice, most=2_000)
-    assert sound == (not judge.wrong)
-    assert sound or judge.wrong["promised, then gone or changed: commits"] > 0
