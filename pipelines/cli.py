@@ -22,7 +22,8 @@ from pipelines.options import Dataset, Where, options_class, recipe_from, versio
 from shards.plan import Plan
 from shards.status import Status, status
 from shards.store import Store
-from shards.verify import Verified, verify
+from shards.verdict import Verified
+from shards.verify import verify
 
 VERDICTS = {
     0: "[green]clean: every input sample is accounted for once[/green]",

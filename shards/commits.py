@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ Verdict = Literal["committed", "lost"]
 READERS = 16  # records are small and an object store far away
 COMMIT_TRIES = 5
 ASIDE = "damaged"  # what repair has moved out of the way, under its old name and the first digits of its sha256
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,30 @@ def decode(data: bytes, name: str) -> Record:
         value = json.loads(data)
         files = tuple(DataFile(**each) for each in value.pop("files"))
         record = Record(**value | {"files": files, "flags": tuple(value["flags"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        sound = sealed(record).sha256 == record.sha256 and encode(record) == data
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptState(f"corrupt_state: {name} is not a commit record ({type(error).__name__})") from error
-    if sealed(record).sha256 != record.sha256 or encode(record) != data:
+    if not sound:
         raise CorruptState(f"corrupt_state: {name} does not match its own sha256")
+    if not _is_record(record):
+        raise CorruptState(f"corrupt_state: {name} does not say what a commit record says")
     return record
+
+
+def is_counter(value: Any) -> bool:
+    """Whether a JSON value maps names to whole numbers."""
+    return isinstance(value, Mapping) and all(type(each) is int for each in value.values())
+
+
+def _is_record(record: Record) -> bool:
+    """Whether the fields that others count on are what their types say: anybody can seal anything."""
+    given, files = record.input, record.files
+    texts = [record.plan, record.shard, record.attempt, *record.flags, *(file.name for file in files)]
+    texts += [file.sha256 for file in files]
+    sound = all(isinstance(text, str) for text in texts) and all(type(file.bytes) is int for file in files)
+    sound = sound and isinstance(record.reason, str | None) and bool(SHA256.fullmatch(str(record.digest)))
+    sound = sound and is_counter(record.counts) and is_counter(record.reasons) and isinstance(given, Mapping)
+    return sound and is_counter(given.get("account")) and type(given.get("bytes_read")) is int
 
 
 def read(store: Store, shard: str) -> Record | None:

@@ -57,6 +57,7 @@ class NewFile:
         try:
             self._link()
         except FileExistsError:
+            sync_folder(self.final.parent)  # another's name: its maker may have died before it did so
             return False
         try:
             sync_folder(self.final.parent)
@@ -131,6 +132,15 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def keep(root: Path, folders: tuple[str, ...]) -> None:
+    """Sync these folders of root, root, and the name of root, whoever made them."""
+    for folder in (*(root / name for name in folders), root):
+        make_folder(folder)
+        sync_folder(folder)
+    with contextlib.suppress(PermissionError):  # where we may not look, we have not created this folder either
+        sync_folder(root.parent)
 
 
 def drop(root: Path, names: list[str]) -> None:

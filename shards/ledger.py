@@ -197,11 +197,11 @@ def from_parquet(data: bytes) -> list[Row]:
     """A ledger's rows, page checksums verified. Raises CorruptState for bytes that we did not write."""
     try:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True, arrow_extensions_enabled=False)
-    except (pa.ArrowException, OSError) as error:
+        if not table.schema.equals(SCHEMA):
+            raise CorruptState(f"a ledger has columns {table.schema.names}; there should be {SCHEMA.names}")
+        return [from_json(line) for line in table.to_pylist()]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptState(f"a ledger does not read: {type(error).__name__}") from error
-    if table.schema.names != SCHEMA.names:
-        raise CorruptState(f"a ledger has columns {table.schema.names}; there should be {SCHEMA.names}")
-    return [from_json(line) for line in table.to_pylist()]
 
 
 def from_json(line: Mapping[str, Any]) -> Row:

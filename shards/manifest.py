@@ -17,6 +17,8 @@ from shards.ledger import add_digests
 from shards.plan import Plan
 from shards.store import Store
 
+TOTALS = ("counts", "reasons", "shard_reasons", "bytes")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
@@ -47,7 +49,8 @@ def name_of(number: int) -> str:
 def numbers(store: Store) -> list[int]:
     """The numbers of all manifests there are."""
     names = store.names("manifests/")
-    return [int(name[10:-5]) for name in names if name.endswith(".json") and name[10:-5].isdigit()]
+    found = [int(name[10:-5]) for name in names if name.endswith(".json") and name[10:-5].isdecimal()]
+    return [number for number in set(found) if name_of(number) in names]
 
 
 def retired(store: Store) -> list[int]:
@@ -65,11 +68,21 @@ def _decode(data: bytes, name: str) -> Manifest:
     try:
         value = json.loads(data)
         manifest = Manifest(**value | {"shards": tuple((shard, sha256) for shard, sha256 in value["shards"])})
-    except (ValueError, TypeError, KeyError) as error:
+        sound = _sealed(manifest).sha256 == manifest.sha256 and _encode(manifest) == data
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptState(f"corrupt_state: {name} is not a manifest ({type(error).__name__})") from error
-    if _sealed(manifest).sha256 != manifest.sha256 or _encode(manifest) != data:
+    if not sound:
         raise CorruptState(f"corrupt_state: {name} does not match its own sha256")
+    if not _is_manifest(manifest):
+        raise CorruptState(f"corrupt_state: {name} does not say what a manifest says")
     return manifest
+
+
+def _is_manifest(manifest: Manifest) -> bool:
+    """Whether the fields that others count on are what their types say: anybody can seal anything."""
+    sound = type(manifest.number) is int and all(isinstance(each, str) for pair in manifest.shards for each in pair)
+    sound = sound and bool(commits.SHA256.fullmatch(str(manifest.digest))) and isinstance(manifest.totals, Mapping)
+    return sound and all(commits.is_counter(manifest.totals.get(name)) for name in TOTALS)
 
 
 def latest(store: Store) -> Manifest | None:
@@ -84,6 +97,7 @@ def publish(store: Store, plan: Plan, tool: str) -> Manifest:
     Records that an earlier manifest lists are not opened again: they never change, save where repair made room for
     others; then all are read, as nothing can be taken back out of a sum. Raises CorruptState.
     """
+    store.keep(("commits", "manifests"))  # a record whose writer was killed may be there and not yet durable
     while True:
         parent = latest(store)
         kept = dict(parent.shards) if parent else {}
@@ -131,7 +145,7 @@ def totals_of(record: Record) -> dict[str, Any]:
 
 def totals(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The sum of several totals."""
-    summed: dict[str, Counter[str]] = {name: Counter() for name in ("counts", "reasons", "shard_reasons", "bytes")}
+    summed: dict[str, Counter[str]] = {name: Counter() for name in TOTALS}
     for part in parts:
         for name, counter in summed.items():
             counter.update(part[name])

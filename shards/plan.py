@@ -13,6 +13,7 @@ from captioner.types import ShardInput
 from shards.store import Store
 
 NAME = "plan.json"
+FOLDERS = ("data", "commits", "manifests", "journal")
 SHOWN_DIFFERENCES = 20
 
 
@@ -51,27 +52,37 @@ def _decode(data: bytes) -> Plan:
         value = json.loads(data)
         inputs = tuple(_input(each) for each in value["inputs"])
         plan = Plan(recipe=value["recipe"], inputs=inputs, versions=value["versions"])
-    except (ValueError, TypeError, KeyError) as error:
+        sound = canonical(to_json(plan)) == data and dict(plan.recipe["source"]).keys() == {
+            "name",
+            "settings",
+            "version",
+        }
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptState(f"corrupt_state: {NAME} is not a plan ({type(error).__name__})") from error
-    if canonical(to_json(plan)) != data:
+    if not sound:
         raise CorruptState(f"corrupt_state: {NAME} is not as it was written")
     return plan
 
 
 def _input(value: Mapping[str, Any]) -> ShardInput:
     members = tuple((url, size, etag) for url, size, etag in value["members"])
+    if type(value["size"]) is not int or not isinstance(value["shard"], str):
+        raise TypeError("a shard has a name and a size in bytes")
     return ShardInput(**{**value, "members": members})
 
 
 def enter(store: Store, plan: Plan) -> bool:
     """Make this the folder's plan; True when it is already. Raises PlanMismatch when another one is there."""
     there = read(store)
-    if there is None and store.create(NAME, canonical(to_json(plan))):
-        return False
-    there = there or read(store)
+    if there is None:
+        store.keep(FOLDERS)
+        if store.create(NAME, canonical(to_json(plan))):
+            return False
+        there = read(store)
     assert there is not None
     if there.run_id != plan.run_id:
         raise PlanMismatch(_rows(there, plan))
+    store.keep(FOLDERS)  # before anybody relies on a record or a folder that a killed run left
     return True
 
 

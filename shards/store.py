@@ -21,7 +21,7 @@ from obstore.store import LocalStore, from_url
 from captioner.errors import CorruptState, OutOfService, Refused
 from shards import patience
 from shards.blob import Listed
-from shards.durable import drop, new_file, writing
+from shards.durable import drop, keep, new_file, writing
 from shards.patience import answering, ask
 from shards.stored import StoredBlob, as_source_error
 
@@ -275,6 +275,12 @@ class Store:
                 drop(self.path, names)
         elif names:
             self._ask(lambda: obstore.delete(self.objects, names))
+
+    def keep(self, folders: tuple[str, ...]) -> None:
+        """Make these folders and all names in them outlive a power cut: who made them may be dead before it did."""
+        if self.path is not None:
+            with writing(self.url):
+                keep(self.path, folders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

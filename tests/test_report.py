@@ -101,7 +101,7 @@ def make_run(folder: Path) -> Store:
         shard="00000",
         attempt="a" * 32,
         epoch=1_763_000_000,
-        input={"url": plan.inputs[0].url, "bytes_read": plan.inputs[0].size},
+        input={"url": plan.inputs[0].url, "bytes_read": plan.inputs[0].size, "account": {}},
         reason=None,
         flags=(),
         counts=ledger.counted(files.rows),

@@ -122,3 +122,23 @@ def test_a_blob_is_pinned_to_the_version_it_was_opened_at(tmp_path: Path) -> Non
     path.unlink()
     with pytest.raises(SourceError, match="source_missing"):
         open_blob(found.url, found.etag)
+
+
+def test_a_disk_that_fails_while_removing_is_out_of_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> None:
+        raise OSError(5, "the disk fails")
+
+    store = Store(str(tmp_path))
+    store.create("journal/a-1/1", b"1")
+    monkeypatch.setattr(os, "unlink", failing)
+    with pytest.raises(OutOfService):
+        store.delete(["journal/a-1/1"])
+
+
+def test_removing_leaves_a_folder_that_another_attempt_still_fills(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for name in ("journal/a-1/1", "journal/a-1/2", "journal/b-1/1"):
+        store.create(name, b"")
+    store.delete(["journal/a-1/1", "journal/b-1/1", "journal/gone/1"])
+    assert store.names() == ["journal/a-1/2"]
+    assert not (tmp_path / "journal/b-1").exists()
