@@ -83,12 +83,12 @@ async def caption_shard(shard: ShardInput, line: Line) -> Done:
     there = await asyncio.to_thread(commits.read, line.store, shard.shard)
     if there is not None:
         return _done(there, "lost", 0)
-    done = await _attempt(shard, line, last=False) or await _attempt(shard, line, last=True)
+    done = await attempt_shard(shard, line, last=False) or await attempt_shard(shard, line, last=True)
     assert done is not None, "the last attempt commits what it found"
     return done
 
 
-async def _attempt(shard: ShardInput, line: Line, last: bool) -> Done | None:
+async def attempt_shard(shard: ShardInput, line: Line, last: bool) -> Done | None:
     """One attempt; None when the input came corrupt and this is not the last."""
     attempt, epoch = secrets.token_hex(16), int(time.time())
     known = await asyncio.to_thread(journal.load, line.store, line.run_id, shard.shard)

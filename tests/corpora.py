@@ -20,7 +20,7 @@ from captioner.media.decoders import DecoderPool
 from captioner.presets import preset
 from captioner.recipe import Limits, Pace, Recipe
 from captioner.registry import Part, build, part
-from pipelines.caption_shard import Done, Line, caption_shard
+from pipelines.caption_shard import Done, Line, attempt_shard, caption_shard
 from pipelines.gate import Gate
 from shards import manifest
 from shards import plan as plans
@@ -89,18 +89,29 @@ def planned(recipe: Recipe, folder: Path | str) -> Plan:
 
 
 def run_here(
-    recipe: Recipe, plan: Plan, out: Path | str, *, shards: Sequence[str] = (), pace: Pace | None = None
+    recipe: Recipe,
+    plan: Plan,
+    out: Path | str,
+    *,
+    shards: Sequence[str] = (),
+    pace: Pace | None = None,
+    zombie: bool = False,
 ) -> list[Done]:
-    """The line in this process, without Ray: caption the named shards, or all of them, and publish the manifest."""
+    """The line in this process, without Ray: caption the named shards, or all of them, and publish the manifest.
+
+    zombie: go on as one that began before the shards were committed.
+    """
     store = Store(str(out))
     plans.enter(store, plan)
     wanted = [each for each in plan.inputs if not shards or each.shard in shards]
-    done = asyncio.run(caption(recipe, plan, store, wanted, pace or Pace()))
+    done = asyncio.run(caption(recipe, plan, store, wanted, pace or Pace(), zombie))
     manifest.publish(store, plan, "test")
     return done
 
 
-async def caption(recipe: Recipe, plan: Plan, store: Store, wanted: Sequence[Any], pace: Pace) -> list[Done]:
+async def caption(
+    recipe: Recipe, plan: Plan, store: Store, wanted: Sequence[Any], pace: Pace, zombie: bool = False
+) -> list[Done]:
     """The named shards, one after another, as a worker captions them."""
     engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
     async with DecoderPool(1, recipe.limits) as decoder, Slots(engine, 16) as slots:
@@ -119,6 +130,9 @@ async def caption(recipe: Recipe, plan: Plan, store: Store, wanted: Sequence[Any
             gate=Gate(max_samples=24, max_bytes=2**28),
             pace=pace,
         )
+        if zombie:
+            done = [await attempt_shard(shard, line, last=True) for shard in wanted]
+            return [each for each in done if each is not None]
         return [await caption_shard(shard, line) for shard in wanted]
 
 

@@ -110,7 +110,7 @@ def recorded(job: Work, root: Path, weakness: Weakness = "") -> Trace:
         with Recorder(trace, process, weakness=weakness) as recorder:
             if process != "first":  # it found the plan that the first one made
                 recorder.seen("out/plan.json")
-            run_here(job.recipe, job.plan, root / "out", shards=shards, pace=OFTEN)
+            run_here(job.recipe, job.plan, root / "out", shards=shards, pace=OFTEN, zombie=process == "zombie")
     with Recorder(trace, "last", weakness=weakness) as recorder:
         recorder.seen("out/plan.json")
         resume(job, root / "out")

@@ -138,7 +138,9 @@ def test_of_two_attempts_at_one_shard_the_first_record_stands(tmp_path: Path) ->
     first = run_here(recipe, plan, tmp_path / "out")[0]
     record = commits.read(Store(str(tmp_path / "out")), "00000")
     second = run_here(recipe, plan, tmp_path / "out")[0]
-    assert (first.verdict, second.verdict) == ("committed", "lost")
+    zombie = run_here(recipe, plan, tmp_path / "out", zombie=True)[0]
+    assert (first.verdict, second.verdict, zombie.verdict) == ("committed", "lost", "lost")
+    assert len(Store(str(tmp_path / "out")).names("data/")) == 2, "who loses takes its files away"
     assert commits.read(Store(str(tmp_path / "out")), "00000") == record
 
 
