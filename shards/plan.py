@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from captioner.errors import CorruptState, PlanMismatch, Refused
-from captioner.recipe import Recipe, canonical, differences, digest, to_json
+from captioner.recipe import Recipe, canonical, differences, to_json
 from captioner.types import ShardInput
 from shards.store import Store
 
@@ -17,18 +19,26 @@ FOLDERS = ("data", "commits", "manifests", "journal")
 SHOWN_DIFFERENCES = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run's plan. recipe: as JSON; inputs: every shard, sorted; versions: of the code that decides outcomes."""
+    """A run's plan. recipe: as JSON; inputs: every shard, sorted; versions: of the code that decides outcomes.
+
+    Without slots, so that its bytes are made once: a plan may have a hundred thousand shards.
+    """
 
     recipe: Mapping[str, Any]
     inputs: tuple[ShardInput, ...]
     versions: Mapping[str, str]
 
-    @property
+    @cached_property
+    def encoded(self) -> bytes:
+        """The plan's canonical JSON: what plan.json holds, byte for byte."""
+        return canonical(to_json(self))
+
+    @cached_property
     def run_id(self) -> str:
-        """sha256 of the plan's canonical JSON, which is also what plan.json holds, byte for byte."""
-        return digest(to_json(self))
+        """sha256 of plan.json."""
+        return hashlib.sha256(self.encoded).hexdigest()
 
 
 def plan_for(recipe: Recipe, inputs: list[ShardInput], versions: Mapping[str, str]) -> Plan:
@@ -52,7 +62,7 @@ def _decode(data: bytes) -> Plan:
         value = json.loads(data)
         inputs = tuple(_input(each) for each in value["inputs"])
         plan = Plan(recipe=value["recipe"], inputs=inputs, versions=value["versions"])
-        sound = canonical(to_json(plan)) == data and dict(plan.recipe["source"]).keys() == {
+        sound = plan.encoded == data and dict(plan.recipe["source"]).keys() == {
             "name",
             "settings",
             "version",
@@ -73,10 +83,10 @@ def _input(value: Mapping[str, Any]) -> ShardInput:
 
 def enter(store: Store, plan: Plan) -> bool:
     """Make this the folder's plan; True when it is already. Raises PlanMismatch when another one is there."""
-    there = read(store)
+    there = plan if _is_there(store, plan) else read(store)
     if there is None:
         store.keep(FOLDERS)
-        if store.create(NAME, canonical(to_json(plan))):
+        if store.create(NAME, plan.encoded):
             return False
         there = read(store)
     assert there is not None
@@ -84,6 +94,14 @@ def enter(store: Store, plan: Plan) -> bool:
         raise PlanMismatch(_rows(there, plan))
     store.keep(FOLDERS)  # before anybody relies on a record or a folder that a killed run left
     return True
+
+
+def _is_there(store: Store, plan: Plan) -> bool:
+    """Whether plan.json holds this very plan; comparing bytes spares reading a large one."""
+    try:
+        return store.read(NAME) == plan.encoded
+    except FileNotFoundError:
+        return False
 
 
 def _rows(there: Plan, asked: Plan) -> list[tuple[str, object, object]]:

@@ -40,7 +40,7 @@ class Folder:
         pictures = sorted(url for url in found if _extension(url) in MEDIA)
         if not pictures:
             seen = f"{len(listing)} objects, such as {listing[0].url}" if listing else "nothing at all"
-            raise Refused(f"no picture under the input, but {seen}; for tars there is pipelines/recap_datacomp.py or recap_laion.py")
+            raise Refused(f"no picture under the input, but {seen}; for tars there is pipelines/recap_datacomp.py")
         root = _root(pictures)
         count = self.pictures_per_shard
         parts = [pictures[start : start + count] for start in range(0, len(pictures), count)]
