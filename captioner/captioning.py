@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from captioner.errors import EngineError, MediaError
+from captioner.errors import EngineError, EngineUnavailable, MediaError
 from captioner.media.header import read_header
 from captioner.recipe import Asking
 from captioner.request import request_for
@@ -61,9 +61,9 @@ class Captioner:
         for attempt in range(len(self.asking.ladder)):
             try:
                 caption = await self.engine.caption(request_for(sample, decoded, self.asking, attempt))
+            except EngineUnavailable:
+                raise
             except EngineError as error:
-                if error.reason == "engine_unavailable":
-                    raise
                 return Decision(outcome=Failure(reason=error.reason, detail=error.detail), attempts=attempt + 1)
             spent += caption.seconds or 0.0
             reason, signals = self.judge(sample, caption)

@@ -36,6 +36,14 @@ PRESETS = {
 }
 
 
+def asking_of(engine: type) -> Asking:
+    """How an engine's class says it is asked. Raises UnknownPart for one that does not say."""
+    asking = getattr(engine, "ASKING", None)
+    if not isinstance(asking, Asking):
+        raise UnknownPart(f"{engine.__name__} does not say how it is asked: it wants ASKING, such as preset('experts')")
+    return asking
+
+
 def preset(engine: str) -> Asking:
     """How an engine is asked by default. Raises UnknownPart."""
     if engine not in PRESETS:

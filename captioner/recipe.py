@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from captioner.errors import Refused
 from captioner.registry import Part
 from captioner.types import PixelBudget, Sampling
 
@@ -36,6 +37,10 @@ class Limits:
 
     decode_seconds: float = 10.0
     decode_memory_mib: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.decode_seconds <= 0 or self.decode_memory_mib < 256:
+            raise Refused("limits: decode-seconds above 0 and decode-memory-mib of 256 or more would be right")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,12 @@ class Pace:
     journal_seconds: float = 2.0
     stop_after: int = 3
     shard_tries: int = 10
+
+    def __post_init__(self) -> None:
+        ones = ("decoders", "open_shards", "journal_every", "stop_after", "shard_tries")
+        for name, value in (("workers", 0), ("slots", 0), *((each, 1) for each in ones)):
+            if getattr(self, name) < value:
+                raise Refused(f"--pace.{name.replace('_', '-')} {getattr(self, name)}: {value} or more would be right")
 
 
 def canonical(value: Json) -> bytes:

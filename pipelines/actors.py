@@ -24,6 +24,8 @@ from captioner.types import ShardInput
 from pipelines.arenas import few_arenas
 from pipelines.caption_shard import Done, Line, Progress, caption_shard
 from pipelines.gate import Gate
+from shards.commits import sha256_of
+from shards.plan import NAME as PLAN
 from shards.sources import SOURCES
 from shards.store import Store
 
@@ -76,20 +78,21 @@ class Worker:
 
     async def caption(self, shard: ShardInput) -> Done | Trouble:
         """Take one shard to its commit record; an error of our own code is raised, one of the world is a Trouble."""
+        task = asyncio.ensure_future(self._caption(shard))
+        self._tasks.add(task)
         try:
-            line = await self._opened()
-            task = asyncio.ensure_future(caption_shard(shard, line))
-            self._tasks.add(task)
-            try:
-                return await task
-            finally:
-                self._tasks.discard(task)
+            return await task
         except asyncio.CancelledError:
             return Trouble(shard=shard.shard, kind="stopped", detail="asked to stop", exit_code=0)
         except (OutOfService, EngineUnavailable) as error:
             return Trouble(shard=shard.shard, kind=type(error).__name__, detail=str(error), exit_code=3)
         except RecapError as error:
             return Trouble(shard=shard.shard, kind=type(error).__name__, detail=str(error), exit_code=error.exit_code)
+        finally:
+            self._tasks.discard(task)
+
+    async def _caption(self, shard: ShardInput) -> Done:
+        return await caption_shard(shard, await self._opened())
 
     async def report(self) -> Report:
         """Counts of what is open now."""
@@ -118,8 +121,12 @@ class Worker:
         recipe, pace = self._job.recipe, self._job.pace
         engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
         slots = pace.slots or engine.SLOTS
-        self._decoders = await self._stack.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
-        self._slots = await self._stack.enter_async_context(Slots(engine, slots))
+        store = Store(self._job.output)
+        await asyncio.to_thread(self._same_output, store)
+        async with AsyncExitStack() as opening:  # what opened before something failed is closed again
+            self._decoders = await opening.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
+            self._slots = await opening.enter_async_context(Slots(engine, slots))
+            self._stack = opening.pop_all()
         captioner = Captioner(
             screens=tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens),
             decoder=self._decoders,
@@ -128,7 +135,7 @@ class Worker:
             filters=tuple(build(FILTERS, each.name, each.settings) for each in recipe.filters),
         )
         return Line(
-            store=Store(self._job.output),
+            store=store,
             run_id=self._job.run_id,
             recipe=recipe,
             source=build(SOURCES, recipe.source.name, recipe.source.settings),
@@ -137,6 +144,15 @@ class Worker:
             gate=Gate(max_samples=slots + 4 * pace.decoders + 4, max_bytes=MAX_OPEN_BYTES),
             pace=pace,
         )
+
+    def _same_output(self, store: Store) -> None:
+        """A path that means another disk on this node would take shards that nobody finds again."""
+        try:
+            there = sha256_of(store.read(PLAN))
+        except FileNotFoundError:
+            there = ""
+        if there != self._job.run_id:
+            raise OutOfService(f"{store.url} on {os.uname().nodename} is not the run's output: every node must see it")
 
 
 def start_workers(count: int, job: Job) -> list[Any]:

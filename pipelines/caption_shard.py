@@ -9,13 +9,12 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from captioner.captioning import Captioner
-from captioner.errors import SourceError
+from captioner.errors import OutOfService, SourceError
 from captioner.reasons import OUTCOMES, SHARD_REASONS
 from captioner.recipe import Pace, Recipe, to_json
 from captioner.types import Broken, Caption, Filtered, Sample, ShardInput
@@ -33,6 +32,7 @@ from shards.tar import Account
 log = logging.getLogger("recap")
 
 BATCH = 16  # samples read in one go off the event loop: few enough to stay small, enough to pay for the thread's hop
+BATCH_BYTES = 16 * 2**20  # or fewer, when they are large
 
 
 @dataclass(slots=True)
@@ -136,6 +136,7 @@ class _Judging:
     from_journal: int = 0
     journal: Journal = field(init=False)
     written: float = field(init=False)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.line.store, self.line.run_id, self.shard.shard, self.attempt)
@@ -157,7 +158,8 @@ class _Judging:
             return _input(self.shard, account, error.detail)
         finally:
             # Whatever ends an attempt, what it finished is not asked again.
-            await asyncio.shield(asyncio.to_thread(self.journal.write))
+            with suppress(OutOfService):  # a store that is gone must not hide what ended the attempt
+                await asyncio.shield(self._write())
         return _input(self.shard, reading.account, "")
 
     async def _take(self, item: Sample | Broken, group: asyncio.TaskGroup) -> None:
@@ -193,8 +195,14 @@ class _Judging:
     async def _note(self, entry: Entry) -> None:
         late = time.monotonic() - self.written > self.line.pace.journal_seconds
         if self.journal.add(entry) >= self.line.pace.journal_every or late:
-            self.written = time.monotonic()
-            await asyncio.to_thread(self.journal.write)
+            await self._write()
+
+    async def _write(self) -> None:
+        """One write at a time; who comes meanwhile waits, so that a slow store holds the line back."""
+        async with self.writing:
+            if self.journal.waiting:
+                self.written = time.monotonic()
+                await asyncio.to_thread(self.journal.write)
 
 
 def _identity(sample: Sample) -> tuple[str, int, str]:
@@ -213,9 +221,19 @@ def _first_cause(errors: BaseException) -> BaseException:
 async def _read_ahead(reading: Any) -> AsyncIterator[Sample | Broken]:
     """The reading's samples, read off the event loop in small batches."""
     samples: Iterator[Sample | Broken] = iter(reading)
-    while batch := await asyncio.to_thread(lambda: list(islice(samples, BATCH))):
+    while batch := await asyncio.to_thread(_batch, samples):
         for item in batch:
             yield item
+
+
+def _batch(samples: Iterator[Sample | Broken]) -> list[Sample | Broken]:
+    """The next few samples, fewer if they are large; none at the end."""
+    batch: list[Sample | Broken] = []
+    size = 0
+    while len(batch) < BATCH and size < BATCH_BYTES and (item := next(samples, None)) is not None:
+        batch.append(item)
+        size += len(item.media) if isinstance(item, Sample) else 0
+    return batch
 
 
 def _record(judging: _Judging, epoch: int, given: dict[str, Any], files: tuple[DataFile, ...]) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from captioner.errors import RecapError
+from captioner.errors import RecapError, Refused
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace
 from pipelines.keeping import GcCommand, RepairCommand
@@ -113,6 +114,7 @@ def _run(dataset: Dataset, options: Any) -> int:
     from pipelines.recaption import make_plan, recaption
 
     console = Console(stderr=True)
+    _refuse_relative(options.where, default_address())
     recipe = recipe_from(dataset, options)
     plan = make_plan(recipe, options.where.input, versions(recipe))
     pace, address = Pace(**dataclasses.asdict(options.pace)), options.where.address or default_address()
@@ -143,6 +145,15 @@ def _guarded(run: Any) -> int:
         return 130
 
 
+def _refuse_relative(where: Where, address: str) -> None:
+    """In a submitted job a relative path would mean Ray's own copy of the working directory, which it throws away."""
+    for name, path in (("--input", where.input), ("--output", where.output)):
+        if address == "auto" and "://" not in path and not os.path.isabs(os.path.expanduser(path)):
+            raise Refused(
+                f"{name} {path} is relative to Ray's copy of the working directory: give a whole path or a URL"
+            )
+
+
 def _announce(console: Console, plan: Plan, where: Where, address: str) -> None:
     size = sum(each.size for each in plan.inputs)
     console.print(
@@ -169,7 +180,8 @@ def _show_status(console: Console, there: Status) -> None:
     table.add_row("read", f"{counts.get('read', 0):,}", "")
     console.print(table)
     for reason, count in there.totals["shard_reasons"].items():
-        console.print(f"[yellow]{count} shards: {reason}[/yellow] ({SHARD_REASONS[reason].meaning})", highlight=False)
+        meaning = SHARD_REASONS[reason].meaning if reason in SHARD_REASONS else "a reason of a part of yours"
+        console.print(f"[yellow]{count} shards: {reason}[/yellow] ({meaning})", highlight=False)
 
 
 def _show_verified(console: Console, verdict: Verified) -> None:

@@ -6,20 +6,18 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from typing import Annotated, Any, Literal, get_type_hints
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from captioner.engines import ENGINES
 from captioner.errors import Refused, UnknownPart
 from captioner.filters import FILTERS, SCREENS
-from captioner.presets import preset
+from captioner.presets import asking_of
 from captioner.recipe import Limits, Pace, Recipe
 from captioner.registry import Part, build, load, part
 from shards.sources import SOURCES
-
-EngineName = Literal["experts", "fake"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ class Where:
     """A folder of tars, a glob, a list file, or a URL prefix (a path, file://, s3://, gs://, az://)."""
     output: str
     """The run's folder, a path or URL. The same command resumes what is there."""
-    engine: EngineName = "experts"
+    engine: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(ENGINES) + "}")] = "experts"
     """Who captions. `experts` needs no GPU; `fake` is for tests and benchmarks."""
     limit: int | None = None
     """Caption only the first N samples: a trial, with an output folder of its own."""
@@ -82,7 +80,7 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     if where.limit is not None and where.limit < 1:
         raise Refused(f"--limit {where.limit} would caption nothing; give 1 or more")
     engine: Any = load(ENGINES, where.engine)
-    asking = preset(where.engine)
+    asking = asking_of(engine)
     filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
         source=_part(SOURCES, dataset.source.name, options.source),
@@ -116,5 +114,8 @@ def _part(table: Mapping[str, str], name: str, built: Any) -> Part:
 
 def versions(recipe: Recipe) -> dict[str, str]:
     """The versions of the code that decides outcomes; a run is not resumed with others."""
-    packages = ["recap", "pillow", *(["onnxruntime", "rapidocr"] if recipe.engine.name == "experts" else [])]
-    return {name: version(name) for name in packages}
+    packages = ("recap", "pillow", *getattr(load(ENGINES, recipe.engine.name), "PACKAGES", ()))
+    try:
+        return {name: version(name) for name in packages}
+    except PackageNotFoundError as error:
+        raise Refused(f"{error.name} is not installed here: pip install it, on every node of a cluster") from error

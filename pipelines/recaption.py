@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 
 from captioner.recipe import Pace, Recipe
 from captioner.registry import build
@@ -34,7 +34,9 @@ log = logging.getLogger("recap")
 
 Show = Callable[["RunState", list[Report]], None]
 REPORT_SECONDS = 0.5
-DIED = (ActorDiedError, ActorUnavailableError, WorkerCrashedError)
+RESTART_SECONDS = 1.0  # Ray takes about two to restart an actor
+UNREAD_IN_A_ROW = 10  # one missing shard is the shard's fault, ten in a row are a key, a mount or a network
+SILENT_SECONDS = 300.0  # so long may every worker be dead or not yet placed before the cluster counts as gone
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class RunState:
     deaths: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
     failed_in_a_row: int = 0
+    unread_in_a_row: int = 0
     stop_reason: str | None = None
     exit_code: int = 0
 
@@ -64,6 +67,9 @@ class RunState:
         self.counts.update(done.counts)
         self.bytes_done += size
         self.from_journal += done.from_journal
+        self.unread_in_a_row = self.unread_in_a_row + 1 if (done.reason or "").startswith("source_") else 0
+        if self.unread_in_a_row >= UNREAD_IN_A_ROW:
+            self.stop(f"{self.unread_in_a_row} shards in a row could not be read ({done.reason}): it is not them", 3)
         self.retries.update(done.retries)
 
     def fail(self, shard: str, why: str, pace: Pace) -> None:
@@ -149,7 +155,8 @@ def _records_checked(store: Store, there: set[str], state: RunState) -> Iterator
 def _exit_code(state: RunState, published: Manifest | None) -> int:
     if state.stop_reason is not None:
         return state.exit_code
-    troubled = bool(state.failed) or published is None or bool(published.totals["shard_reasons"])
+    troubled = bool(state.failed) or published is None or not published.complete
+    troubled = troubled or bool(published and published.totals["shard_reasons"])
     counts = published.totals["counts"] if published else {}
     return int(troubled or counts.get("failed", 0) > 0)
 
@@ -158,57 +165,95 @@ def _dispatch(state: RunState, job: Job, show: Show) -> None:
     """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here."""
     count = job.pace.workers or min(cluster_cpus(), len(state.waiting))
     workers = start_workers(count, job)
-    free = deque(worker for _ in range(job.pace.open_shards) for worker in workers)
-    running: dict[Any, tuple[Any, ShardInput | None]] = {}
+    desk = _Desk(state=state, job=job, seats=[worker for _ in range(job.pace.open_shards) for worker in workers])
     reports = _Reports(workers)
-    while running or (state.waiting and state.stop_reason is None):
-        while free and state.waiting and state.stop_reason is None:
-            worker, given = free.popleft(), state.waiting.popleft()
-            running[worker.caption.remote(given)] = (worker, given)
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
-        for ref in ready:
-            worker, shard = running.pop(ref)
-            if _settle(state, ref, shard, job.pace):
-                free.append(worker)
-            else:  # a dead worker takes no shard before it has answered: Ray is still restarting it
-                running[worker.report.remote()] = (worker, None)
+    while desk.open() or (state.waiting and state.stop_reason is None):
+        desk.hand_out()
+        desk.take_back()
         show(state, reports.latest())
         if state.stop_reason is not None:
             break
     _stop_workers(workers)
-    for ref, (_, shard) in running.items():  # what a stopped worker had finished all the same
-        if ray.wait([ref], timeout=0)[0]:
-            _settle(state, ref, shard, job.pace)
+    desk.take_back(timeout=0)  # what a stopped worker had finished all the same
+
+
+@dataclass(slots=True, kw_only=True)
+class _Desk:
+    """Who has which shard. A seat is a worker's place for one shard; it is given none before the worker answered."""
+
+    state: RunState
+    job: Job
+    seats: list[Any]
+    free: deque[Any] = field(default_factory=deque)
+    running: dict[Any, tuple[Any, ShardInput | None]] = field(default_factory=dict)
+    asleep: list[tuple[float, Any]] = field(default_factory=list)
+    answered: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.asleep = [(0.0, worker) for worker in self.seats]
+
+    def open(self) -> bool:
+        """Whether some worker has a shard."""
+        return any(shard is not None for _, shard in self.running.values())
+
+    def hand_out(self) -> None:
+        """Shards to free seats, and a knock at every worker whose pause is over."""
+        now = time.monotonic()
+        for worker in [worker for due, worker in self.asleep if due <= now]:
+            self.running[worker.report.remote()] = (worker, None)
+        self.asleep = [(due, worker) for due, worker in self.asleep if due > now]
+        while self.free and self.state.waiting:
+            worker, given = self.free.popleft(), self.state.waiting.popleft()
+            self.running[worker.caption.remote(given)] = (worker, given)
+        if not self.free and not self.open() and now - self.answered > SILENT_SECONDS:
+            self.state.stop(f"no worker has answered for {SILENT_SECONDS:.0f} s: has the cluster free CPUs?", 3)
+
+    def take_back(self, timeout: float = REPORT_SECONDS) -> None:
+        """Book whatever has come in."""
+        refs = list(self.running)
+        ready = ray.wait(refs, num_returns=1 if timeout else len(refs), timeout=timeout)[0] if refs else []
+        for ref in ready:
+            worker, shard = self.running.pop(ref)
+            if _settle(self.state, ref, shard, self.job.pace):
+                self.answered = time.monotonic()
+                self.free.append(worker)
+            else:
+                self.asleep.append((time.monotonic() + RESTART_SECONDS, worker))
+        if not refs:
+            time.sleep(timeout)
 
 
 def _settle(state: RunState, ref: Any, shard: ShardInput | None, pace: Pace) -> bool:
     """Book one answer of a worker: done, to be tried again, or failed. Whether the worker lives."""
     try:
         answer = ray.get(ref)
-    except DIED:
-        if shard is None:
-            time.sleep(REPORT_SECONDS)
-            return False
-        state.deaths[shard.shard] += 1
-        log.warning("worker died: shard=%s deaths=%d", shard.shard, state.deaths[shard.shard])
-        if state.deaths[shard.shard] >= pace.shard_tries:
-            state.fail(shard.shard, f"its worker died {state.deaths[shard.shard]} times", pace)
-        else:
-            state.waiting.append(shard)
-        return False
     except RayTaskError as error:
-        assert shard is not None
-        state.fail(shard.shard, str(error.cause or error).strip().splitlines()[-1], pace)
-        log.error("%s", error)
-    else:
-        match answer:
-            case Done() if shard is not None:
-                state.done(answer, shard.size)
-            case Trouble(kind="stopped"):
-                pass
-            case Trouble():
-                state.stop(f"{answer.kind}: {answer.detail}", answer.exit_code)
+        if shard is not None:
+            why = str(error.cause or error).strip() or type(error.cause).__name__
+            state.fail(shard.shard, why.splitlines()[-1], pace)
+            log.error("%s", error)
+        return True
+    except RayError as error:  # dead, out of memory, its node gone, not placed
+        if shard is not None:
+            _died(state, shard, type(error).__name__, pace)
+        return False
+    match answer:
+        case Done() if shard is not None:
+            state.done(answer, shard.size)
+        case Trouble(kind="stopped") if shard is not None:
+            state.waiting.append(shard)
+        case Trouble():
+            state.stop(f"{answer.kind}: {answer.detail}", answer.exit_code)
     return True
+
+
+def _died(state: RunState, shard: ShardInput, how: str, pace: Pace) -> None:
+    state.deaths[shard.shard] += 1
+    log.warning("worker died: shard=%s deaths=%d error=%s", shard.shard, state.deaths[shard.shard], how)
+    if state.deaths[shard.shard] >= pace.shard_tries:
+        state.fail(shard.shard, f"its worker died {state.deaths[shard.shard]} times", pace)
+    else:
+        state.waiting.append(shard)
 
 
 def _stop_workers(workers: list[Any]) -> None:
@@ -249,7 +294,7 @@ class _Reports:
             number = self._asked.pop(ref)
             try:
                 self._latest[number] = ray.get(ref)
-            except DIED:
+            except RayError:
                 self._latest.pop(number, None)
         if time.monotonic() < self._next:
             return list(self._latest.values())

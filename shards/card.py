@@ -30,7 +30,7 @@ def card(plan: Plan, manifest: Manifest) -> str:
 
 Made by Recap {manifest.tool} from the source `{recipe["source"]["name"]}` with the engine `{recipe["engine"]["name"]}`
 (model `{recipe["model"]}`, revision `{recipe["model_revision"]}`, prompt `{recipe["asking"]["prompt_id"]}`).
-Run id `{manifest.plan}`; newest version `manifests/{manifest.number:06d}.json`.
+Run id `{manifest.plan}`; as of version `manifests/{manifest.number:06d}.json`.
 
 | outcome | samples |
 |---|---|

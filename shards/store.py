@@ -94,7 +94,7 @@ def _quoted(etag: str | None) -> str:
 def find(where: str) -> list[Listed]:
     """Every object under a folder, glob, list file, URL prefix or name, sorted by URL. Raises Refused for none."""
     if where.endswith(LIST_FILES):
-        listed = [found for line in _lines(where) for found in find(line)]
+        listed = [found for line in _lines(where) for found in _find_one(line)]
     else:
         listed = _find_one(where)
     if not listed:
@@ -105,7 +105,10 @@ def find(where: str) -> list[Listed]:
 def _lines(where: str) -> list[str]:
     url = absolute(where)
     folder, _, name = url.rpartition("/")
-    text = Store(folder).read(unquote(name)).decode()
+    try:
+        text = Store(folder).read(unquote(name)).decode()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise Refused(f"{where!r} is no list file: one path or URL a line, in UTF-8") from error
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 

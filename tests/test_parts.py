@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tyro
 
 from captioner.engines import ENGINES
 from captioner.errors import UnknownPart
 from captioner.filters import FILTERS, SCREENS
 from captioner.registry import build, part
+from pipelines.options import options_class, recipe_from
+from pipelines.recap_datacomp import DATACOMP
 from shards import commits, ledger
 from shards.sources import SOURCES
 from shards.store import Store
@@ -37,6 +40,8 @@ ENGINE = '''
 """An engine that counts bytes."""
 from dataclasses import dataclass
 from typing import ClassVar
+from captioner.presets import preset
+from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class Counting:
     MODEL: ClassVar[str] = "counting"
     REVISION: ClassVar[str] = "1"
     SLOTS: ClassVar[int] = 4
+    ASKING: ClassVar[Asking] = preset("fake")
 
     async def __aenter__(self): return self
     async def __aexit__(self, *exc): return None
@@ -108,6 +114,14 @@ def test_a_new_engine_is_one_file_and_one_line(
     recipe = replace(fake_recipe(), engine=part(ENGINES, "counting"), model="counting")
     run_here(recipe, planned(recipe, make_shards(tmp_path / "in", 1, 4)), tmp_path / "out")
     assert rows_of(tmp_path / "out")[0].caption == "A picture of 532 by 532 pixels, seen by nobody."
+
+
+def test_a_new_engine_is_on_the_command_line_at_once(part_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (part_file / "counting_cli_engine.py").write_text(ENGINE)
+    monkeypatch.setitem(ENGINES, "counting", "counting_cli_engine:Counting")
+    arguments = ["--input", "in", "--output", "out", "--engine", "counting"]
+    recipe = recipe_from(DATACOMP, tyro.cli(options_class(DATACOMP), args=arguments))
+    assert (recipe.engine.name, recipe.model) == ("counting", "counting")
 
 
 def test_a_new_source_is_one_file_and_one_line(

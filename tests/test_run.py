@@ -73,7 +73,10 @@ def test_another_pace_resumes_the_same_run(corpus: Path) -> None:
     ("options", "said"),
     [
         (("--input", "/nowhere/at/all"), "a folder of tars, a glob"),
+        (("--input", "/nowhere/shards.txt"), "is no list file"),
         (("--limit", "0"), "give 1 or more"),
+        (("--engine", "nobody"), "no 'nobody' here; there is experts, fake"),
+        (("--pace.open-shards", "0"), "1 or more would be right"),
         (("--without", "lenght"), "cannot leave out 'lenght'; there is"),
         (("--aspect.at-most", "0.5"), "at_most"),
     ],

@@ -12,6 +12,8 @@ from PIL import Image
 
 from captioner.errors import EngineUnavailable, RequestRefused
 from captioner.experts.weights import revision
+from captioner.presets import preset
+from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest, Picture
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Experts:
     MODEL: ClassVar[str] = MODEL
     REVISION: ClassVar[str] = REVISION
     SLOTS: ClassVar[int] = 1
+    ASKING: ClassVar[Asking] = preset("experts")
+    PACKAGES: ClassVar[tuple[str, ...]] = ("onnxruntime", "rapidocr")
 
     async def __aenter__(self) -> Experts:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="experts")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from captioner.errors import RequestRefused
+from captioner.presets import preset
+from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest
 
 SUBJECTS = ("A quiet harbour", "A red bicycle", "An old stone bridge", "A bowl of ripe fruit", "A narrow street")
@@ -29,6 +31,7 @@ class Fake:
     MODEL: ClassVar[str] = "recap-fake"
     REVISION: ClassVar[str] = "1"
     SLOTS: ClassVar[int] = 64
+    ASKING: ClassVar[Asking] = preset("fake")
 
     seconds: float = 0.0
     sigma: float = 0.0

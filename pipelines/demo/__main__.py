@@ -24,6 +24,7 @@ SHARD_SAMPLES = 5
 def demo(folder: Path) -> int:
     """The whole demo in a folder of its own; the exit code of the first step that fails, or 0."""
     console = Console() if sys.stdout.isatty() else Console(width=130)
+    folder = folder.resolve()
     if folder.exists() and not (folder / MARK).exists():
         console.print(f"{folder} is there and not of this demo: choose another with make demo OUT=…")
         return 2
