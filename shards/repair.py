@@ -63,13 +63,14 @@ def _manifests(store: Store, plan: Plan) -> Iterator[Damage]:
 def requeue(store: Store, what: str) -> str:
     """Move a shard's record, or a file by its name, to damaged/; where it is now.
 
-    Only what is damaged moves: a record or manifest that does not read, or a shard whose data files are gone or others.
+    Only what is damaged moves: a record or manifest that does not read, a shard whose data files are gone or others, or
+    one whose input could not be read when its turn came (`source_…`).
     The same run command then does the shard, or lists the manifest, again. Raises Refused for all else.
     """
     name = what if "/" in what or what == plans.NAME else commits.name_of(what)
     if name == plans.NAME:
         raise Refused(f"{name} says what the run is; nothing can be done again without it: restore it from a copy")
-    if name not in {each.name for each in damage(store)} and not _data_damaged(store, name):
+    if name not in {each.name for each in damage(store)} and not _may_go(store, name):
         raise Refused(f"{name} is not damaged; `recap repair OUT` names what is")
     try:
         data = store.read(name)
@@ -82,11 +83,13 @@ def requeue(store: Store, what: str) -> str:
     return aside
 
 
-def _data_damaged(store: Store, name: str) -> bool:
+def _may_go(store: Store, name: str) -> bool:
     if not name.startswith("commits/"):
         return False
     record = commits.read(store, name.removeprefix("commits/").removesuffix(".json"))
-    return record is not None and not all(_sound(store, file) for file in record.files)
+    if record is None:
+        return False
+    return (record.reason or "").startswith("source_") or not all(_sound(store, file) for file in record.files)
 
 
 def _sound(store: Store, file: DataFile) -> bool:

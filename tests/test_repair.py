@@ -126,3 +126,20 @@ def test_a_damaged_plan_is_named(run: Run) -> None:
     (out / "plan.json").write_text(json.dumps(value, indent=1))
     assert [each.name for each in repair.damage(Store(str(out)))] == ["plan.json"]
     assert recap("repair", str(out)).returncode == 4
+
+
+def test_a_shard_that_was_missing_by_mistake_is_done_again_on_request(tmp_path: Path) -> None:
+    recipe, folder = fake_recipe(), make_shards(tmp_path / "in", 2, 8)
+    plan = planned(recipe, folder)
+    run_here(recipe, plan, tmp_path / "whole")
+    (folder / "00001.tar").rename(tmp_path / "away.tar")
+    assert [done.reason for done in run_here(recipe, plan, tmp_path / "out")] == [None, "source_missing"]
+    (tmp_path / "away.tar").rename(folder / "00001.tar")
+    store = Store(str(tmp_path / "out"))
+    with pytest.raises(Refused, match="not damaged"):
+        repair.requeue(store, "00000")
+    repair.requeue(store, "00001")
+    run_here(recipe, plan, tmp_path / "out", shards=["00001"])
+    verdict = verify(store)
+    assert verdict.complete and not verdict.problems and not verdict.notes
+    assert answers(tmp_path / "out") == answers(tmp_path / "whole")
