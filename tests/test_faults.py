@@ -71,7 +71,7 @@ def record(attempt: str, shard: str = "00000", epoch: int = 1) -> Record:
 
 
 def test_a_run_through_ten_percent_faults_ends_as_an_undisturbed_one(bucket: str, tmp_path: Path) -> None:  # case 45
-    folder = make_shards(tmp_path / "in", 4, 30)
+    folder = make_shards(tmp_path / "in", 8, 20)
     recipe = fake_recipe(looping=0.2, refused=0.1)
     run_here(recipe, planned(recipe, folder), tmp_path / "disk")
     source, out = upload(folder, f"{bucket}/f45/in"), f"{bucket}/f45/out"
@@ -81,8 +81,9 @@ def test_a_run_through_ten_percent_faults_ends_as_an_undisturbed_one(bucket: str
     assert answers(out) == answers(tmp_path / "disk")
     verdict = verify(Store(out))
     assert verdict.complete and not verdict.problems
-    assert len(proxy.injected) >= 5 and proxy.injected.total() > 20
-    assert sum(sum(each.retries.values()) for each in done) > 10
+    # How many requests there are, and so how many faults, depends on how many captions share a journal write.
+    assert len(proxy.injected) >= 4 and proxy.injected.total() > 10
+    assert sum(sum(each.retries.values()) for each in done) > 3
 
 
 @pytest.mark.parametrize("kind", ["slow_down", "too_many", "reset"])
