@@ -120,7 +120,7 @@ def test_naming_the_engine_in_a_recipe_loads_no_model() -> None:
         "assert part(ENGINES, 'experts', ocr=False).settings == {'ocr': False};"
         "assert not {'onnxruntime', 'rapidocr', 'cv2'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_unknown_setting_is_refused() -> None:
