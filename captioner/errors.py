@@ -3,13 +3,16 @@
 RecapError
 ├── Refused                 exit 2: the plan, an option, the store or the engine does not fit
 │   ├── UnknownPart         a name or setting that no table has
-│   └── PlanMismatch        the output belongs to another plan
+│   ├── PlanMismatch        the output belongs to another plan
+│   └── ModelChanged        an engine serves another model than the recipe's
 ├── OutOfService            exit 3: disk, store or engine is gone
 ├── CorruptState            exit 4: a record or manifest is damaged
 ├── MediaError              this sample cannot be decoded: reason + detail
 ├── SourceError             this shard cannot be read: reason + detail
 └── EngineError             the engine did not caption this request; each is retryable or not
-    ├── EngineUnavailable   retryable: nobody answers
+    ├── EngineUnavailable   retryable: nobody answers; it may have died of what it had in flight
+    ├── EngineBusy          retryable: asked to come later; no attempt is used up
+    ├── EngineBroke         retryable: it failed on this request, perhaps because of it
     ├── EngineTimeout       retryable: the deadline passed
     ├── BadEngineResponse   retryable: an answer that is none
     └── RequestRefused      not retryable: the engine refuses this very request
@@ -43,6 +46,10 @@ class PlanMismatch(Refused):
         self.differences = differences
         rows = "\n".join(f"  {name}: there {there!r}, asked {asked!r}" for name, there, asked in differences)
         super().__init__(f"plan_mismatch: the output belongs to another plan:\n{rows}")
+
+
+class ModelChanged(Refused):
+    """An engine serves another model, or another revision of it, than the recipe's."""
 
 
 class OutOfService(RecapError):
@@ -88,6 +95,22 @@ class EngineUnavailable(EngineError):
     """Nobody answers; no sample is at fault."""
 
     default_reason = "engine_unavailable"
+
+
+class EngineBusy(EngineError):
+    """A full engine asks to come again; retry_after: seconds that it named, None where it did not."""
+
+    default_reason = "engine_unavailable"
+
+    def __init__(self, detail: str = "", *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(detail)
+
+
+class EngineBroke(EngineError):
+    """The engine failed while it worked on this request (an HTTP 500): perhaps its own fault, perhaps the request's."""
+
+    default_reason = "engine_error"
 
 
 class EngineTimeout(EngineError):

@@ -108,6 +108,9 @@ REASONS: dict[str, Reason] = {
     "bad_engine_response": Reason("failed", "an answer that is none", "look at the engine's log"),
     "engine_refused": Reason("failed", "the engine refused this very request", "see the detail"),
     "engine_error": Reason("failed", "the engine failed on this sample", "see the detail"),
+    "nan_output": Reason(
+        "failed", "the engine's numbers broke: an answer of one sign without end", "restart the engine"
+    ),
 }
 
 

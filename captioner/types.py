@@ -110,6 +110,8 @@ class Caption:
     """An engine's answer. finish_reason: `stop`, `length` or what the engine said; facts: JSON of what experts saw.
 
     seconds: in the engine, its own account or, where it gives none, what its slot measured.
+    engine: who answered, where one run has several kinds of engine. flags: what was odd about the answer, such as
+    `seed_ignored` or `trimmed`.
     """
 
     text: str
@@ -118,6 +120,8 @@ class Caption:
     completion_tokens: int | None = None
     seconds: float | None = None
     facts: Mapping[str, Any] | None = None
+    engine: str | None = None
+    flags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +180,26 @@ class Engine(Protocol):
     async def __aenter__(self) -> Engine: ...
     async def caption(self, request: CaptionRequest) -> Caption: ...
     async def __aexit__(self, *exc: object) -> None: ...
+
+
+class Replica(Protocol):
+    """One copy of a model that answers requests: usually one server at one URL. A pool keeps several saturated."""
+
+    @property
+    def name(self) -> str:
+        """How displays and ledgers call it, such as `http://10.0.0.5:30000`."""
+
+    async def ask(self, request: CaptionRequest) -> Caption:
+        """One answer, awaited without a deadline of its own; cancelling it cancels the work. Raises EngineError."""
+
+    async def prove(self) -> None:
+        """Show that it serves the right model now, by identity and one tiny request.
+
+        Raises EngineUnavailable while it does not answer yet, ModelChanged when it serves another model.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections."""
 
 
 class Decoder(Protocol):
