@@ -140,8 +140,7 @@ class Worker:
             recipe=recipe,
             source=build(SOURCES, recipe.source.name, recipe.source.settings),
             captioner=captioner,
-            # Enough decoded ahead that a freed slot never waits, not so much that memory grows with patience.
-            gate=Gate(max_samples=slots + 4 * pace.decoders + 4, max_bytes=MAX_OPEN_BYTES),
+            gate=Gate(room=lambda: slots + _ahead(pace), max_bytes=MAX_OPEN_BYTES),
             pace=pace,
         )
 
@@ -153,6 +152,11 @@ class Worker:
             there = ""
         if there != self._job.run_id:
             raise OutOfService(f"{store.url} on {os.uname().nodename} is not the run's output: every node must see it")
+
+
+def _ahead(pace: Pace) -> int:
+    """Samples beyond those at the engine: decoded, so that a freed slot never waits, or waiting for their journal."""
+    return 4 * pace.decoders + 4 + pace.open_shards * pace.journal_every
 
 
 def start_workers(count: int, job: Job) -> list[Any]:

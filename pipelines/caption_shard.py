@@ -135,11 +135,13 @@ class _Judging:
     files: ShardFiles
     from_journal: int = 0
     journal: Journal = field(init=False)
+    turn: int = field(init=False)
     written: float = field(init=False)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.line.store, self.line.run_id, self.shard.shard, self.attempt)
+        self.turn = self.line.gate.turn()
         self.written = time.monotonic()
 
     async def run(self) -> dict[str, Any]:
@@ -171,7 +173,7 @@ class _Judging:
             self.from_journal += 1
             self._add(entry, item)
             return
-        await self.line.gate.enter(len(item.media))
+        await self.line.gate.enter(len(item.media), self.turn)
         group.create_task(self._judge(item))
 
     async def _judge(self, sample: Sample) -> None:
@@ -184,7 +186,7 @@ class _Judging:
             if not isinstance(outcome, Filtered):  # what a header decides is cheaper to decide again
                 await self._note(entry)
         finally:
-            await self.line.gate.leave(len(sample.media))
+            self.line.gate.leave(len(sample.media))
 
     def _add(self, entry: Entry, sample: Sample | None = None) -> None:
         self.files.add(entry, sample)

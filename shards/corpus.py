@@ -41,15 +41,17 @@ class ShardFiles:
     rows: list[Row] = field(default_factory=list)
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _spool: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    _spooled: int = 0  # asking the file, by seek or tell, would flush it at every sample
 
     def add(self, entry: Entry, sample: Sample | None = None) -> None:
         """Take a judged sample; its media too when it was captioned."""
         self.rows.append(entry.row)
         if entry.row.outcome != "captioned" or sample is None:
             return
+        at = self._spooled
         with writing("scratch for captioned media"):
-            at = self._spool.seek(0, 2)
             self._spool.write(sample.media)
+        self._spooled += len(sample.media)
         extension = read_header(sample.media).format
         self._kept[entry.row.key] = _Kept(
             at=at,

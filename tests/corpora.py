@@ -127,7 +127,7 @@ async def caption(
                 asking=recipe.asking,
                 filters=_built(FILTERS, recipe.filters),
             ),
-            gate=Gate(max_samples=24, max_bytes=2**28),
+            gate=Gate(room=lambda: 24, max_bytes=2**28),
             pace=pace,
         )
         if zombie:

@@ -66,8 +66,7 @@ class Child:
         """Its answer. Whatever else happens, cancellation too, it is killed: nobody knows what it would say next."""
         self.asked += 1
         try:
-            self.writer.write(frame_head(header, len(media)))
-            self.writer.write(media)  # goes on in the background, so neither side waits for the other
+            self.writer.writelines((frame_head(header, len(media)), media))  # goes on in the background: nobody waits
             return await self.read()
         except (ConnectionError, asyncio.IncompleteReadError, ValueError):
             raise ChildDied(await self._cause_of_death()) from None
