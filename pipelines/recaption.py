@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -124,10 +125,10 @@ def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str,
     state = RunState(plan=plan, waiting=deque(s for s in plan.inputs if s.shard not in there))
     state.committed_before = len(plan.inputs) - len(state.waiting)
     state.bytes_planned = sum(shard.size for shard in state.waiting)
-    with _records_checked(store, there, state):
+    with _records_checked(store, there, state) as begin:
         if state.waiting:
             with ray_cluster(address), _asked_to_stop(state):
-                _dispatch(state, Job(output=store.url, run_id=plan.run_id, recipe=recipe, pace=pace), show)
+                _dispatch(state, Job(output=store.url, run_id=plan.run_id, recipe=recipe, pace=pace), show, begin)
     published = manifest.publish(store, plan, plan.versions["recap"]) if commits.committed(store) else None
     if published is not None and published.complete:
         card.write(store, plan, published)
@@ -135,20 +136,29 @@ def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str,
 
 
 @contextmanager
-def _records_checked(store: Store, there: set[str], state: RunState) -> Iterator[None]:
+def _records_checked(store: Store, there: set[str], state: RunState) -> Iterator[Callable[[], None]]:
     """Read every record that is there while the work goes on: a damaged one ends the run now, not after days of work.
 
-    Aside, as a hundred thousand take most of a minute. Raises CorruptState, naming the file.
+    Aside, as a hundred thousand take most of a minute, and begun by calling what this yields, or on leaving: until the
+    workers have their first shards the driver has better things to do. Raises CorruptState, naming the file.
     """
+    work_began = threading.Event()
+
+    def read() -> None:
+        work_began.wait()
+        commits.read_all(store, there)
 
     def told(reading: Future[Any]) -> None:
         if reading.exception() is not None:
             state.stop("a record is damaged", 4)
 
     with ThreadPoolExecutor(1) as aside:
-        reading = aside.submit(commits.read_all, store, there)
+        reading = aside.submit(read)
         reading.add_done_callback(told)
-        yield
+        try:
+            yield work_began.set
+        finally:
+            work_began.set()
         reading.result()
 
 
@@ -161,14 +171,19 @@ def _exit_code(state: RunState, published: Manifest | None) -> int:
     return int(troubled or counts.get("failed", 0) > 0)
 
 
-def _dispatch(state: RunState, job: Job, show: Show) -> None:
-    """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here."""
+def _dispatch(state: RunState, job: Job, show: Show, begun: Callable[[], None]) -> None:
+    """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here.
+
+    begun is called once some worker has a shard.
+    """
     count = job.pace.workers or min(cluster_cpus(), len(state.waiting))
     workers = start_workers(count, job)
     desk = _Desk(state=state, job=job, seats=[worker for _ in range(job.pace.open_shards) for worker in workers])
     reports = _Reports(workers)
     while desk.open() or (state.waiting and state.stop_reason is None):
         desk.hand_out()
+        if desk.open():
+            begun()
         desk.take_back()
         show(state, reports.latest())
         if state.stop_reason is not None:

@@ -76,9 +76,11 @@ def decode(data: bytes, name: str) -> Record:
     """A stored record. Raises CorruptState, naming the file, when it is not one of ours or does not match its seal."""
     try:
         value = json.loads(data)
-        files = tuple(DataFile(**each) for each in value.pop("files"))
+        body = {field: each for field, each in value.items() if field != "sha256"}
+        # On plain JSON: a record's own to_json takes three times as long, and a resume reads a hundred thousand.
+        sound = digest(body) == value["sha256"] and canonical(value) + b"\n" == data
+        files = tuple(DataFile(**each) for each in value["files"])
         record = Record(**value | {"files": files, "flags": tuple(value["flags"])})
-        sound = sealed(record).sha256 == record.sha256 and encode(record) == data
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptState(f"corrupt_state: {name} is not a commit record ({type(error).__name__})") from error
     if not sound:
