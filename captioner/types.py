@@ -111,7 +111,7 @@ class Caption:
 
     seconds: in the engine, its own account or, where it gives none, what its slot measured.
     engine: who answered, where one run has several kinds of engine. flags: what was odd about the answer, such as
-    `seed_ignored` or `trimmed`.
+    `seed_ignored` or `trimmed`. replica: the name of the one that answered, where a pool has several.
     """
 
     text: str
@@ -122,6 +122,7 @@ class Caption:
     facts: Mapping[str, Any] | None = None
     engine: str | None = None
     flags: frozenset[str] = frozenset()
+    replica: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
