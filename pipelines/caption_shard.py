@@ -24,7 +24,7 @@ from shards.blob import Source
 from shards.commits import DataFile, Record, Verdict
 from shards.corpus import ShardFiles
 from shards.journal import Entry, Journal
-from shards.ledger import broken_row, counted, decided_row, digest, reasons
+from shards.ledger import broken_row, counted, decided_row, digest, reasons, spent
 from shards.patience import retries
 from shards.store import Store, open_blob
 from shards.tar import Account
@@ -68,6 +68,7 @@ class Done:
     shard: str
     verdict: Verdict
     counts: dict[str, int]
+    spent: dict[str, int]
     reason: str | None
     bytes_read: int
     from_journal: int
@@ -117,6 +118,7 @@ def _done(record: Record, verdict: Verdict, from_journal: int) -> Done:
         shard=record.shard,
         verdict=verdict,
         counts=dict(record.counts),
+        spent=dict(record.spent),
         reason=record.reason,
         bytes_read=record.input["bytes_read"],
         from_journal=from_journal,
@@ -254,6 +256,7 @@ def _record(judging: _Judging, epoch: int, given: dict[str, Any], files: tuple[D
         flags=flags,
         counts=counts,
         reasons=reasons(rows),
+        spent=spent(rows),
         files=files,
         first_key=rows[0].key if rows else None,
         last_key=rows[-1].key if rows else None,

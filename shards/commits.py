@@ -35,8 +35,8 @@ class Record:
     """A shard's commit record.
 
     input: url, size, etag, bytes_read and how the bytes are accounted for. reason: a shard-level reason that makes
-    the run end with exit 1, or None. flags: what was odd. digest: see ledger.digest. epoch: unix seconds of the
-    attempt's start, for audit only. sha256: of this record's canonical JSON without this very field.
+    the run end with exit 1, or None. flags: what was odd. spent: see ledger.spent. digest: see ledger.digest. epoch:
+    unix seconds of the attempt's start, for audit only. sha256: of this record's canonical JSON without this field.
     """
 
     plan: str
@@ -48,6 +48,7 @@ class Record:
     flags: tuple[str, ...]
     counts: Mapping[str, int]
     reasons: Mapping[str, int]
+    spent: Mapping[str, int]
     files: tuple[DataFile, ...]
     first_key: str | None
     last_key: str | None
@@ -102,8 +103,13 @@ def _is_record(record: Record) -> bool:
     texts += [file.sha256 for file in files]
     sound = all(isinstance(text, str) for text in texts) and all(type(file.bytes) is int for file in files)
     sound = sound and isinstance(record.reason, str | None) and bool(SHA256.fullmatch(str(record.digest)))
-    sound = sound and is_counter(record.counts) and is_counter(record.reasons) and isinstance(given, Mapping)
-    return sound and is_counter(given.get("account")) and type(given.get("bytes_read")) is int
+    sound = sound and is_counter(record.counts) and is_counter(record.reasons) and is_counter(record.spent)
+    return (
+        sound
+        and isinstance(given, Mapping)
+        and is_counter(given.get("account"))
+        and type(given.get("bytes_read")) is int
+    )
 
 
 def read(store: Store, shard: str) -> Record | None:

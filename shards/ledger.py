@@ -164,6 +164,21 @@ def reasons(rows: Iterable[Row]) -> dict[str, int]:
     return dict(sorted(Counter(row.reason for row in rows if row.reason).items()))
 
 
+def spent(rows: Iterable[Row]) -> dict[str, int]:
+    """What the engine did for these rows: asks, prompt and completion tokens where it told them, and milliseconds.
+
+    Tokens are those of each sample's last ask; milliseconds are those of all of its asks.
+    """
+    rows = list(rows)
+    return {
+        "asks": sum(row.attempts or 0 for row in rows),
+        "completion_tokens": sum(row.completion_tokens or 0 for row in rows),
+        # Row by row: the ledger keeps 32 bits of each.
+        "engine_ms": sum(round(1000 * (row.engine_seconds or 0.0)) for row in rows),
+        "prompt_tokens": sum(row.prompt_tokens or 0 for row in rows),
+    }
+
+
 def digest(rows: Iterable[Row]) -> str:
     """An order-free digest, hex: sum mod 2^256 of sha256 over (shard, key, prompt id, outcome, caption) of each row."""
     total = 0

@@ -17,7 +17,7 @@ from shards.ledger import add_digests
 from shards.plan import Plan
 from shards.store import Store
 
-TOTALS = ("counts", "reasons", "shard_reasons", "bytes")
+TOTALS = ("counts", "reasons", "shard_reasons", "bytes", "spent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Manifest:
     """One version of a corpus.
 
     parent: sha256 of the version before, None for the first. complete: every planned shard is listed.
-    shards: sorted (shard, its record's sha256). totals: `counts`, `reasons` and `bytes` over all listed shards.
+    shards: sorted (shard, its record's sha256). totals: the counters named in TOTALS, over all listed shards.
     merkle_root: over the listed pairs. digest: the sum of the records' digests. sha256: of this manifest without it.
     """
 
@@ -139,6 +139,7 @@ def totals_of(record: Record) -> dict[str, Any]:
         "counts": dict(record.counts),
         "reasons": dict(record.reasons),
         "shard_reasons": shard_reasons,
+        "spent": dict(record.spent),
         "bytes": sizes | {"input": record.input["bytes_read"]},
     }
 

@@ -92,6 +92,7 @@ def _counts(record: Record, rows: list[Row], verdict: Verified) -> None:
     total = sum(counts[name] for name in OUTCOMES)
     verdict.must(counts["read"] == total, "counts", where, f"read {counts['read']}, but the outcomes sum to {total}")
     verdict.must(ledger.reasons(rows) == dict(record.reasons), "reasons", where, "the ledger has other reasons")
+    verdict.must(ledger.spent(rows) == dict(record.spent), "spent", where, "the ledger tells of other asks and tokens")
     verdict.must(ledger.digest(rows) == record.digest, "digest", where, "the ledger's rows have another digest")
 
 

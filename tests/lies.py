@@ -64,7 +64,7 @@ class Corpus:
         record = replace(record, files=files)
         if isinstance(rows, list):
             ends = {"first_key": rows[0].key, "last_key": rows[-1].key}
-            counts = {"counts": ledger.counted(rows), "reasons": ledger.reasons(rows)}
+            counts = {"counts": ledger.counted(rows), "reasons": ledger.reasons(rows), "spent": ledger.spent(rows)}
             record = replace(record, digest=ledger.digest(rows), **counts, **ends)  # type: ignore[arg-type]
         self.seal(commits.sealed(replace(record, **changes)))
 
@@ -217,6 +217,10 @@ def give_other_reasons(corpus: Corpus) -> None:
     corpus.lie(reasons={"undecodable": 1})
 
 
+def tell_of_fewer_asks(corpus: Corpus) -> None:
+    corpus.lie(spent=dict(corpus.record().spent) | {"asks": 1})
+
+
 def give_another_digest(corpus: Corpus) -> None:
     corpus.lie(digest="0" * 64)
 
@@ -292,6 +296,7 @@ LIES: dict[Callable[[Corpus], None], set[str]] = {
     name_a_file_outside: {"files"},
     count_one_too_many: {"counts"},
     give_other_reasons: {"reasons"},
+    tell_of_fewer_asks: {"spent"},
     give_another_digest: {"digest"},
     account_for_too_little: {"bytes"},
     hide_a_shards_damage: {"bytes", "reasons"},

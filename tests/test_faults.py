@@ -65,7 +65,7 @@ def record(attempt: str, shard: str = "00000", epoch: int = 1) -> Record:
     """A commit record that says nothing but whose it is."""
     return Record(
         plan="plan", shard=shard, attempt=attempt, epoch=epoch, input={"account": {}, "bytes_read": 0}, reason=None,
-        flags=(), counts={}, reasons={},
+        flags=(), counts={}, reasons={}, spent={},
         files=(), first_key=None, last_key=None, digest="0" * 64,
     )  # fmt: skip
 

@@ -106,6 +106,7 @@ def make_run(folder: Path) -> Store:
         flags=(),
         counts=ledger.counted(files.rows),
         reasons=ledger.reasons(files.rows),
+        spent=ledger.spent(files.rows),
         files=data,
         first_key=files.rows[0].key,
         last_key=files.rows[-1].key,
