@@ -128,7 +128,9 @@ def decided_row(sample: Sample, decision: Decision, recipe: Recipe) -> Row:
         case Unreadable(reason=reason, detail=detail):
             return replace(row, outcome="unreadable", reason=reason, detail=detail or None)
         case Failure(reason=reason, detail=detail):
-            return replace(row, outcome="failed", reason=reason, detail=detail or None, engine=recipe.engine.name)
+            seconds = round(decision.engine_seconds, 3) or None  # of asks before the one that failed
+            failed = replace(row, outcome="failed", reason=reason, detail=detail or None, engine_seconds=seconds)
+            return replace(failed, engine=recipe.engine.name)
 
 
 def _with_caption(row: Row, caption: Caption, decision: Decision, recipe: Recipe) -> Row:
