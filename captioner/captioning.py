@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from captioner.errors import EngineError, EngineUnavailable, MediaError
+from captioner.instructions import instruction_like
 from captioner.media.header import read_header
 from captioner.recipe import Asking, to_json
 from captioner.request import request_for
@@ -143,8 +144,8 @@ class _Asked:
 def _flags(outcome: Outcome) -> frozenset[str]:
     """What was odd about the answer, kept or not."""
     match outcome:
-        case Caption(flags=flags) | Rejection(caption=Caption(flags=flags)):
-            return flags
+        case (Caption() as caption) | Rejection(caption=caption):
+            return caption.flags | ({"instruction_like"} if instruction_like(caption.text) else frozenset())
     return frozenset()
 
 

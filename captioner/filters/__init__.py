@@ -18,5 +18,4 @@ FILTERS = {
     "truncated": "captioner.filters.truncated:Truncated",
     "repetition": "captioner.filters.repetition:Repetition",
     "length": "captioner.filters.length:Length",
-    "instructions": "captioner.filters.instructions:Instructions",
 }

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar
 
 from captioner.filters.markup import TOKENS
 from captioner.filters.text import judged, outside_quotes
-from captioner.types import Caption, Sample
 
 # A whole address counts in a quoted sign too: whoever trains on it learns to write it. A bare domain there is a sign.
 _ADDRESS = re.compile(r"(?:https?|ftp)://\S|\bwww\.\w|\b[\w.+-]{1,64}@[\w-]{1,64}\.\w")
@@ -21,11 +16,12 @@ _BEGINS = (
 # Verbs that no description begins a sentence with; those that are nouns too need what they are done to.
 _ORDERS = re.compile(
     rf"{_BEGINS}(?:buy|subscribe|sign up|click|tap here|hurry|visit (?:us|our|the (?:site|website|page)|my)"
-    r"|download (?:the|our|this|it|now)|call (?:us|now|today|me|this number|the number|\+?\d)"
+    r"|download (?:the|our|this|it|now)|call (?:us|now|today|me|this number|the number|\+?\d+)"
     r"|follow (?:us|me|@|the link)|order (?:now|today|yours|here|online)|send (?:me|us|your|money|a|the)"
     r"|reply (?:with|to|only)|respond (?:with|only)|answer (?:with|only|yes|no|the)"
     r"|say (?:that|only|exactly|the|yes|nothing|[\"“'])|write (?:that|only|down|the|a|[\"“'])"
-    r"|repeat (?:after|the|this|exactly|[\"“'])|output (?:only|the|exactly|nothing|[\"“'])|print (?:only|exactly|[\"“'])"
+    r"|repeat (?:after|the|this|exactly|[\"“'])"
+    r"|output (?:only|the|exactly|nothing|[\"“'])|print (?:only|exactly|[\"“'])"
     r"|(?:do not|don't) (?:describe|mention|tell|reveal|say|follow|caption|miss)"
     r"|pretend|act as|assume the role|remember to|make sure (?:to|you)|enter your)(?!\w)"
 )
@@ -40,25 +36,11 @@ _ROLES = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instructions:
-    """Keeps every caption, and sets `flag.instruction_like` where one gives an address, an order or a role's turn.
-
-    Orders in quotes are a sign that is described; role tokens and whole addresses count wherever they stand.
-    """
-
-    version: ClassVar[int] = 1
-
-    def __call__(self, sample: Sample, caption: Caption) -> None:
-        return None
-
-    def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]:
-        return {"flag.instruction_like": 1.0} if instruction_like(caption.text) else {}
-
-
-@lru_cache(maxsize=8)
 def instruction_like(text: str) -> bool:
-    """Whether a text speaks to its reader, or to a model that reads it."""
+    """Whether a caption gives an address, an order or a role's turn. It drops nothing: the caption is data, flagged.
+
+    Orders and bare domains in quotes are a sign that is described; role tokens and whole addresses count everywhere.
+    """
     whole = judged(text).lower()
     own = outside_quotes(judged(text)).lower().replace("’", "'")
     marked = TOKENS.search(judged(text)) or _ADDRESS.search(whole) or _ROLES.search(whole)
