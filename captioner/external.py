@@ -26,6 +26,7 @@ LABEL_CHARACTERS = 40
 _HEADINGS = ("[External Information]:", "[World Knowledge]:", "[Detection Box]:", "[OCR]:")
 _NOTHING = "none"  # said in place of an empty part: every prompt of a recipe has the same shape
 
+_LETTERS = re.compile("[A-Za-z]")
 _BARE_SPACES = re.compile(r" (?![A-Za-z])")
 
 Boxes = tuple[tuple[str, tuple[float, float, float, float]], ...]
@@ -124,9 +125,8 @@ def tokens(text: str) -> int:
 
     By Llama 2's tokenizer prose has half of it, a box line 0.94, letters without sense 1.2 times as many.
     """
-    letters = sum(each.isascii() and each.isalpha() for each in text)
-    spaces = len(_BARE_SPACES.findall(text))
-    others = sum(len(each.encode()) for each in text if each != " " and not (each.isascii() and each.isalpha()))
+    letters, spaces = len(_LETTERS.findall(text)), len(_BARE_SPACES.findall(text))
+    others = len(text.encode()) - letters - text.count(" ")
     return (letters + 1) // 2 + spaces + others
 
 

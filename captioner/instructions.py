@@ -34,6 +34,17 @@ _OVERRIDES = re.compile(
 _ROLES = re.compile(
     r"[\"'](?:role|instruction)[\"']\s{0,4}:|(?:^|\n|[.!?] )\s{0,4}#{0,6}\s?(?:user|assistant|system|human) ?:"
 )
+# Words of which one must be there for any of it: a plain search for them is ten times as fast.
+_ADDRESS_SIGNS, _TOKEN_SIGNS = ("://", "www.", "@"), ("<", "[", "|>", "｜>", "◁", "ASSISTANT:")
+_DOMAIN_SIGNS = (".com", ".org", ".net", ".io", ".ru", ".cn", ".in", ".bi", ".x", ".to", ".s", ".on", ".ap")
+_ORDER_SIGNS = (
+    "buy", "subscribe", "sign up", "click", "tap here", "hurry", "visit ", "download ", "call ", "follow ", "order ",
+    "send ", "reply ", "respond ", "answer ", "say ", "write ", "repeat ", "output ", "print ", "do not", "don't",
+    "pretend", "act as", "assume", "remember", "make sure", "enter your",
+)  # fmt: skip
+_OVERRIDE_SIGNS = (
+    "ignor", "disregard", "forget", "overrid", "bypass", "you are now", "new instruction", "system prompt", "忽略",
+)  # fmt: skip
 
 
 def instruction_like(text: str) -> bool:
@@ -41,7 +52,8 @@ def instruction_like(text: str) -> bool:
 
     Orders and bare domains in quotes are a sign that is described; role tokens and whole addresses count everywhere.
     """
-    whole = judged(text).lower()
-    own = outside_quotes(judged(text)).lower().replace("’", "'")
-    marked = TOKENS.search(judged(text)) or _ADDRESS.search(whole) or _ROLES.search(whole)
-    return bool(marked or _DOMAIN.search(own) or _ORDERS.search(own) or _OVERRIDES.search(own))
+    whole = judged(text)
+    lower, own = whole.lower(), outside_quotes(whole).lower().replace("’", "'")
+    searches = ((lower, _ADDRESS_SIGNS, _ADDRESS), (lower, (":",), _ROLES), (own, _DOMAIN_SIGNS, _DOMAIN))
+    searches += ((own, _ORDER_SIGNS, _ORDERS), (own, _OVERRIDE_SIGNS, _OVERRIDES), (whole, _TOKEN_SIGNS, TOKENS))
+    return any(any(map(words.__contains__, signs)) and pattern.search(words) for words, signs, pattern in searches)

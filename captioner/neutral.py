@@ -7,12 +7,11 @@ import unicodedata
 
 # Tokens of every family stand in angle or square brackets (`<|im_start|>`, `</s>`, `[INST]`, `<｜User｜>`, `◁think▷`):
 # without the brackets their names are words. Square ones also open the headings of our own block.
-_BRACKETS = str.maketrans({"<": "‹", ">": "›", "◁": "‹", "▷": "›", "[": "(", "]": ")", "▁": " "})
+_BRACKETS = (("<", "‹"), (">", "›"), ("◁", "‹"), ("▷", "›"), ("[", "("), ("]", ")"), ("▁", " "))
 # Vicuna, EVE and Llama-1 chats part turns by a name and a colon, in any place of a line.
 _ROLES = re.compile(r"(user|assistant|system|human|gpt|bot|model|instruction|response|input)\s*:[\s:]*", re.IGNORECASE)
 # Vicuna v0 parts turns by `###`.
 _HASHES = re.compile(r"#{2,}")
-_SPACES = re.compile(r"\s+")
 # Default-ignorables that are no Cf: Hangul fillers, variation selectors, the grapheme joiner, Mongolian selectors.
 _HIDDEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
@@ -26,14 +25,20 @@ def neutral(text: str, at_most: int = 1000) -> str:
     NFKC comes first, so that fullwidth look-alikes become what they look like and then lose their brackets too.
     Equal to itself when made neutral again.
     """
-    normal = unicodedata.normalize("NFKC", _visible(text[:_LONGEST]))
-    line = _SPACES.sub(" ", _visible(normal).translate(_BRACKETS))
-    line = unicodedata.normalize("NFKC", _HASHES.sub("#", _ROLES.sub(r"\1 - ", line)))
-    return _cut(_SPACES.sub(" ", line).strip(), at_most)
+    line = _visible(unicodedata.normalize("NFKC", _visible(text[:_LONGEST])))
+    for bracket, mark in _BRACKETS:
+        line = line.replace(bracket, mark)
+    line = " ".join(line.split())
+    if ":" in line:
+        line = _ROLES.sub(r"\1 - ", line)
+    line = unicodedata.normalize("NFKC", _HASHES.sub("#", line) if "##" in line else line)
+    return _cut(" ".join(line.split()), at_most)
 
 
 def _visible(text: str) -> str:
     """The text without surrogates, unassigned, private and invisible characters; controls that are space are space."""
+    if text.isascii() and text.isprintable():
+        return text
     kept = (" " if each.isspace() else each for each in _HIDDEN.sub("", text))
     return "".join(each for each in kept if unicodedata.category(each) not in _DROPPED)
 
