@@ -54,6 +54,12 @@ def instruction_like(text: str) -> bool:
     """
     whole = judged(text)
     lower, own = whole.lower(), outside_quotes(whole).lower().replace("’", "'")
-    searches = ((lower, _ADDRESS_SIGNS, _ADDRESS), (lower, (":",), _ROLES), (own, _DOMAIN_SIGNS, _DOMAIN))
-    searches += ((own, _ORDER_SIGNS, _ORDERS), (own, _OVERRIDE_SIGNS, _OVERRIDES), (whole, _TOKEN_SIGNS, TOKENS))
+    searches = (
+        (lower, _ADDRESS_SIGNS, _ADDRESS),
+        (lower, (":",), _ROLES),
+        (own, _DOMAIN_SIGNS, _DOMAIN),
+        (own, _ORDER_SIGNS, _ORDERS),
+        (own, _OVERRIDE_SIGNS, _OVERRIDES),
+        (whole, _TOKEN_SIGNS, TOKENS),
+    )
     return any(any(map(words.__contains__, signs)) and pattern.search(words) for words, signs, pattern in searches)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tyro
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from captioner.presets import AGAIN_FOR, ANYRES_TOLD, PRESETS, SERVED, Wishes, a
 from captioner.prompts import MAX_CHARACTERS, PROMPTS
 from captioner.recipe import Asking, digest, to_json
 from captioner.types import Information, PixelBudget
+from pipelines.options import options_class, recipe_from
+from pipelines.recap_datacomp import DATACOMP
 from tests.pictures import sized
 
 QWEN = ("qwen2-vl", "qwen2.5-vl", "qwen3-vl")
@@ -230,3 +233,26 @@ def test_prompts_have_one_place_at_most_and_the_longest_block_fits_its_room() ->
     for name in SERVED:
         told = PRESETS[name].told
         assert told is not None and 0.7 * told.most_tokens < tokens(block(full, told)) <= told.most_tokens
+
+
+def test_the_command_line_says_how_an_engine_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text(f"Say what is seen.\n{PLACE}")
+    arguments = ["--input", "in", "--output", "out", "--engine", "fake", "--preset", "qwen2.5-vl", "--trim"]
+    arguments += ["--external", "alt-text", "--prompt-file", str(path)]
+    recipe = recipe_from(DATACOMP, tyro.cli(options_class(DATACOMP), args=arguments))
+    wishes = Wishes(preset="qwen2.5-vl", prompt_file=str(path), external="alt-text", trim=True)
+    assert recipe.asking == asking_for(Fake, "recap-fake", wishes) and recipe.asking.trim
+    echo = next(each for each in recipe.filters if each.name == "echo")
+    assert echo.settings["prompt"] == recipe.asking.prompt
+
+
+def test_the_readme_s_table_of_presets_is_what_they_are() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    for name in SERVED:
+        asking = preset(name)
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert f"`{asking.prompt_id}`" in row
+        assert f"{asking.ladder[0].max_tokens}, at last {asking.ladder[-1].max_tokens}" in row
+    for name, factor in (("qwen2-vl", 28), ("qwen2.5-vl", 28), ("qwen3-vl", 32)):
+        assert preset(name).budget.max_pixels == 1280 * factor * factor
