@@ -17,11 +17,31 @@ Json = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """What an engine is told besides the picture: in the prompt's place for it, so much of it, in fixed words.
+
+    kind: `alt-text`, or `experts` for what they see as well. revision: of the experts, "" without them.
+    most_tokens: of the whole block, as captioner.external estimates them; the rest counts lines and characters.
+    """
+
+    kind: str
+    most_tokens: int
+    alt_characters: int = 1000
+    boxes: int = 16
+    lines: int = 16
+    line_characters: int = 80
+    revision: str = ""
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """How an engine is asked: prompt, pixel budget, and a ladder of samplings.
 
     ladder[0] is the first ask; while a filter's reason is in again_for the next rung is asked, until none is left.
     A greedy loop loops again when asked greedily, so later rungs draw with a temperature.
+    prompt_sha256: hex digest of the file that the prompt came from, "" for one of ours. told: None for the picture
+    alone. trim: whether a caption that stays cut is kept up to its last whole sentence.
     """
 
     prompt_id: str
@@ -29,6 +49,9 @@ class Asking:
     budget: PixelBudget
     ladder: tuple[Sampling, ...]
     again_for: tuple[str, ...] = ()
+    prompt_sha256: str = ""
+    told: Telling | None = None
+    trim: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -26,6 +27,14 @@ class Sample:
     source_shard: str
     member_offset: int | None = None
     flags: frozenset[str] = frozenset()
+    _sha256: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the media, taken once: the line, the request and the ledger all want it."""
+        if not self._sha256:
+            object.__setattr__(self, "_sha256", hashlib.sha256(self.media).hexdigest())
+        return self._sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +64,22 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelBudget:
-    """How large a picture may be when an engine sees it: at most max_pixels, sides multiples of multiple_of."""
+    """How large a picture may be when an engine sees it: at most max_pixels, sides multiples of multiple_of.
+
+    min_pixels: a smaller picture is enlarged, 0 for never. max_aspect: longer over shorter side, 0 for any; a server
+    that refuses longer pictures gets them with the long side cut to it, distorted.
+    """
 
     max_pixels: int
     multiple_of: int = 1
+    min_pixels: int = 0
+    max_aspect: int = 0
+
+    def __post_init__(self) -> None:
+        if self.multiple_of < 1 or self.min_pixels < 0 or self.max_aspect < 0:
+            raise ValueError(f"{self}: sides are multiples of 1 or more, and no limit is negative")
+        if self.max_pixels < max(self.min_pixels, self.multiple_of**2):
+            raise ValueError(f"{self}: max_pixels holds neither min_pixels nor one multiple squared")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +103,16 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How an engine draws tokens. temperature is always sent: a checkpoint's own default would change it."""
+    """How an engine draws tokens. temperature is always sent: a checkpoint's own default would change it.
+
+    top_k: tokens drawn from, 0 for all of them, and then it is not sent.
+    """
 
     max_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +189,8 @@ Outcome = Caption | Rejection | Failure | Filtered | Unreadable
 class Decision:
     """An outcome and how it came about. width, height: upright px of the original, None where never known.
 
-    attempts: asks sent to the engine. signals: what each filter measured, and `flag.*` = 1 for what was odd.
+    attempts: asks sent to the engine. signals: what each filter measured, `flag.*` = 1 for what was odd, and of
+    asks before the last `again.<reason>`, how many, and `again.<n>.<reason>` = 1 for the n-th from 1.
     """
 
     outcome: Outcome
@@ -201,6 +227,26 @@ class Replica(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Information:
+    """What is known of a sample besides its pixels, as plain text and boxes; none of it is trusted.
+
+    boxes: (label, (left, top, right, bottom) as fractions of the picture). lines: text read in the picture.
+    """
+
+    alt_text: str = ""
+    boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+class External(Protocol):
+    """Gathers what an engine is told besides the picture. Entering does the work of starting."""
+
+    async def __aenter__(self) -> External: ...
+    async def gather(self, sample: Sample, decoded: Decoded) -> Information: ...
+    async def __aexit__(self, *exc: object) -> None: ...
 
 
 class Decoder(Protocol):

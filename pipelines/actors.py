@@ -16,6 +16,7 @@ from captioner.captioning import Captioner
 from captioner.engines import ENGINES
 from captioner.engines.slots import Slots
 from captioner.errors import EngineUnavailable, OutOfService, RecapError
+from captioner.external import external_of
 from captioner.filters import FILTERS, SCREENS
 from captioner.media.decoders import DecoderPool
 from captioner.recipe import Pace, Recipe
@@ -126,6 +127,8 @@ class Worker:
         async with AsyncExitStack() as opening:  # what opened before something failed is closed again
             self._decoders = await opening.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
             self._slots = await opening.enter_async_context(Slots(engine, slots))
+            if (external := external_of(recipe.asking.told)) is not None:
+                await opening.enter_async_context(external)
             self._stack = opening.pop_all()
         captioner = Captioner(
             screens=tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens),
@@ -133,6 +136,7 @@ class Worker:
             engine=self._slots,
             asking=recipe.asking,
             filters=tuple(build(FILTERS, each.name, each.settings) for each in recipe.filters),
+            external=external,
         )
         return Line(
             store=store,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import time
@@ -211,7 +210,7 @@ class _Judging:
 
 def _identity(sample: Sample) -> tuple[str, int, str]:
     offset = -1 if sample.member_offset is None else sample.member_offset
-    return sample.key, offset, hashlib.sha256(sample.media).hexdigest()
+    return sample.key, offset, sample.sha256
 
 
 def _first_cause(errors: BaseException) -> BaseException:

@@ -13,8 +13,9 @@ import tyro
 
 from captioner.engines import ENGINES
 from captioner.errors import Refused, UnknownPart
+from captioner.external import KINDS, external_of
 from captioner.filters import FILTERS, SCREENS
-from captioner.presets import asking_of
+from captioner.presets import SERVED, Wishes, asking_for
 from captioner.recipe import Limits, Pace, Recipe
 from captioner.registry import Part, build, load, part
 from shards.sources import SOURCES
@@ -46,6 +47,14 @@ class Where:
     """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, its cluster."""
     without: tuple[str, ...] = ()
     """Screens and filters to leave out, by name."""
+    preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(SERVED) + "}")] = ""
+    """How a served model is asked: pixels, prompt, sampling. Default: by the model's name."""
+    prompt_file: str = ""
+    """A UTF-8 file whose words replace the preset's prompt; {external_information} is where --external goes."""
+    external: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(KINDS) + "}")] = "none"
+    """What the engine is told besides the picture. `experts` costs a second of one CPU a picture."""
+    trim: bool = False
+    """Keep a caption that stays cut, up to its last whole sentence, if all filters keep that."""
 
 
 def options_class(dataset: Dataset) -> type:
@@ -80,7 +89,8 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     if where.limit is not None and where.limit < 1:
         raise Refused(f"--limit {where.limit} would caption nothing; give 1 or more")
     engine: Any = load(ENGINES, where.engine)
-    asking = asking_of(engine)
+    wishes = Wishes(preset=where.preset, prompt_file=where.prompt_file, external=where.external, trim=where.trim)
+    asking = asking_for(engine, engine.MODEL, wishes)
     filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
         source=_part(SOURCES, dataset.source.name, options.source),
@@ -114,7 +124,9 @@ def _part(table: Mapping[str, str], name: str, built: Any) -> Part:
 
 def versions(recipe: Recipe) -> dict[str, str]:
     """The versions of the code that decides outcomes; a run is not resumed with others."""
-    packages = ("recap", "pillow", *getattr(load(ENGINES, recipe.engine.name), "PACKAGES", ()))
+    told = recipe.asking.told
+    parts = [load(ENGINES, recipe.engine.name), *([type(external_of(told))] if told else [])]
+    packages = ("recap", "pillow", *(name for each in parts for name in getattr(each, "PACKAGES", ())))
     try:
         return {name: version(name) for name in packages}
     except PackageNotFoundError as error:

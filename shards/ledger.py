@@ -112,7 +112,7 @@ def decided_row(sample: Sample, decision: Decision, recipe: Recipe) -> Row:
         outcome="captioned",
         original_caption=_text(sample.meta.get("caption")),
         url=_text(sample.meta.get("url")),
-        sha256=hashlib.sha256(sample.media).hexdigest(),
+        sha256=sample.sha256,
         width=decision.width,
         height=decision.height,
         attempts=decision.attempts,
@@ -128,7 +128,9 @@ def decided_row(sample: Sample, decision: Decision, recipe: Recipe) -> Row:
         case Unreadable(reason=reason, detail=detail):
             return replace(row, outcome="unreadable", reason=reason, detail=detail or None)
         case Failure(reason=reason, detail=detail):
-            return replace(row, outcome="failed", reason=reason, detail=detail or None, engine=recipe.engine.name)
+            seconds = round(decision.engine_seconds, 3) or None  # of asks before the one that failed
+            failed = replace(row, outcome="failed", reason=reason, detail=detail or None, engine_seconds=seconds)
+            return replace(failed, engine=recipe.engine.name)
 
 
 def _with_caption(row: Row, caption: Caption, decision: Decision, recipe: Recipe) -> Row:
@@ -136,7 +138,7 @@ def _with_caption(row: Row, caption: Caption, decision: Decision, recipe: Recipe
         row,
         caption=_text(caption.text),
         words=len(caption.text.split()),
-        engine=recipe.engine.name,
+        engine=caption.engine or recipe.engine.name,
         model=recipe.model,
         model_revision=recipe.model_revision,
         prompt_id=recipe.asking.prompt_id,

@@ -6,6 +6,7 @@ import asyncio
 import io
 import random
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 from captioner.captioning import Captioner
 from captioner.engines import ENGINES
 from captioner.engines.slots import Slots
+from captioner.external import external_of
 from captioner.filters import FILTERS, SCREENS
 from captioner.media.decoders import DecoderPool
 from captioner.presets import preset
@@ -114,7 +116,12 @@ async def caption(
 ) -> list[Done]:
     """The named shards, one after another, as a worker captions them."""
     engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
-    async with DecoderPool(1, recipe.limits) as decoder, Slots(engine, 16) as slots:
+    async with AsyncExitStack() as opened:
+        decoder = await opened.enter_async_context(DecoderPool(1, recipe.limits))
+        slots = await opened.enter_async_context(Slots(engine, 16))
+        external = external_of(recipe.asking.told)
+        if external is not None:
+            await opened.enter_async_context(external)
         line = Line(
             store=store,
             run_id=plan.run_id,
@@ -126,6 +133,7 @@ async def caption(
                 engine=slots,
                 asking=recipe.asking,
                 filters=_built(FILTERS, recipe.filters),
+                external=external,
             ),
             gate=Gate(room=lambda: 24, max_bytes=2**28),
             pace=pace,

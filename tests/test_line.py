@@ -5,15 +5,20 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import webdataset
+from PIL import Image, ImageDraw, ImageFont
 
+from captioner.engines.fake import Fake
 from captioner.errors import PlanMismatch
+from captioner.presets import Wishes, asking_for
 from captioner.recipe import Pace
 from shards import commits, journal, ledger, manifest
 from shards import plan as plans
+from shards.pack import Packed, pack
 from shards.store import Store
 from tests.corpora import fake_recipe, make_shards, planned, run_here, samples
 
@@ -91,6 +96,23 @@ def test_a_looping_answer_is_asked_again_and_both_are_counted(tmp_path: Path) ->
     row = rows_of(Store(str(tmp_path / "out")), "00000")[0]
     assert (row.outcome, row.attempts) == ("captioned", 2)
     assert row.signals and row.signals["again.repetitive_caption"] == 1.0
+
+
+def test_what_the_experts_told_the_engine_stands_in_the_record_and_the_prompt_in_the_row(tmp_path: Path) -> None:
+    recipe = fake_recipe()
+    recipe = replace(recipe, asking=asking_for(Fake, recipe.model, Wishes(external="experts")))
+    sign = Image.new("RGB", (900, 560), "white")
+    ImageDraw.Draw(sign).text((60, 200), "HARBOUR MUSEUM", fill="black", font=ImageFont.load_default(90))
+    sink = io.BytesIO()
+    sign.save(sink, "JPEG")
+    packed = Packed(key="sign", extension="jpg", media=sink.getvalue(), caption="a sign", fields={})
+    pack(Store(str(tmp_path / "in")), [packed], 1)
+    run_here(recipe, planned(recipe, tmp_path / "in"), tmp_path / "out")
+    row = rows_of(Store(str(tmp_path / "out")), "00000")[0]
+    assert (row.outcome, row.prompt_id) == ("captioned", "external-information-1")
+    tars = [str(path) for path in (tmp_path / "out/data").glob("*.tar")]
+    (read,) = webdataset.WebDataset(tars, shardshuffle=False)
+    assert json.loads(read["json"])["facts"] == {"alt_text": "a sign", "boxes": [], "lines": ["HARBOUR MUSEUM"]}
 
 
 def test_what_an_earlier_attempt_finished_is_not_asked_again(tmp_path: Path) -> None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
-
-from PIL import Image
+from typing import ClassVar, Final
 
 from captioner.errors import EngineUnavailable, RequestRefused
+from captioner.experts.seeing import Seeing
 from captioner.experts.weights import revision
 from captioner.presets import preset
 from captioner.recipe import Asking
-from captioner.types import Caption, CaptionRequest, Picture
-
-if TYPE_CHECKING:
-    from captioner.experts.sight import Sight
+from captioner.types import Caption, CaptionRequest
 
 MODEL: Final = "recap-experts"
 REVISION: Final = revision()
@@ -25,13 +18,10 @@ REVISION: Final = revision()
 
 @dataclass(slots=True, kw_only=True)
 class Experts:
-    """Captions without a GPU or a server. ocr: also read what is written, which takes most of the time.
-
-    One thread does the seeing: several worker processes share a machine.
-    """
+    """Captions without a GPU or a server. ocr: also read what is written, which takes most of the time."""
 
     ocr: bool = True
-    _seeing: _Seeing | None = field(default=None, init=False, repr=False, compare=False)
+    _seeing: Seeing | None = field(default=None, init=False, repr=False, compare=False)
 
     name: ClassVar[str] = "experts"
     version: ClassVar[int] = 1
@@ -42,54 +32,25 @@ class Experts:
     PACKAGES: ClassVar[tuple[str, ...]] = ("onnxruntime", "rapidocr")
 
     async def __aenter__(self) -> Experts:
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="experts")
-        sight = await asyncio.get_running_loop().run_in_executor(thread, _load, self.ocr)
-        self._seeing = _Seeing(thread=thread, sight=sight)
+        self._seeing = await Seeing(ocr=self.ocr).__aenter__()
         return self
 
     async def caption(self, request: CaptionRequest) -> Caption:
         """Describes the picture, or the middle one of a video's frames. Raises RequestRefused, EngineUnavailable."""
+        from captioner.experts.facts import to_json
+        from captioner.experts.fusion import describe
+        from captioner.experts.voice import Voice
+
         if self._seeing is None:
             raise EngineUnavailable("the experts are not loaded; enter the engine first")
         if not request.images:
             raise RequestRefused("a request without a picture")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._seeing.thread, _caption, self._seeing.sight, request)
+        noun = "picture" if len(request.images) == 1 else "video frame"
+        facts = await self._seeing.see(request.images[len(request.images) // 2])
+        text = describe(facts, Voice(seed=request.media_sha256, attempt=request.attempt), noun)
+        return Caption(text=text, finish_reason="stop", completion_tokens=len(text.split()), facts=to_json(facts))
 
     async def __aexit__(self, *exc: object) -> None:
         if self._seeing is not None:
-            self._seeing.thread.shutdown(wait=False, cancel_futures=True)
+            await self._seeing.__aexit__(*exc)
             self._seeing = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seeing:
-    """The loaded experts and the only thread that uses them."""
-
-    thread: ThreadPoolExecutor
-    sight: Sight
-
-
-def _load(ocr: bool) -> Sight:
-    from captioner.experts.sight import Sight  # seconds of imports, wanted only by whoever enters
-
-    return Sight(ocr=ocr)
-
-
-def _caption(sight: Sight, request: CaptionRequest) -> Caption:
-    from captioner.experts.facts import to_json
-    from captioner.experts.fusion import describe
-    from captioner.experts.voice import Voice
-
-    noun = "picture" if len(request.images) == 1 else "video frame"
-    facts = sight.see(_decoded(request.images[len(request.images) // 2]))
-    text = describe(facts, Voice(seed=request.media_sha256, attempt=request.attempt), noun)
-    return Caption(text=text, finish_reason="stop", completion_tokens=len(text.split()), facts=to_json(facts))
-
-
-def _decoded(picture: Picture) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(picture.jpeg), formats=("JPEG",)) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RequestRefused(f"the request's picture is no JPEG: {error}") from error

@@ -14,7 +14,7 @@ from captioner.types import Caption, Sample
 # EVEv2's trainer replaces `<image>`, splits at ` ASSISTANT:`, pads with `<|endoftext|>`: quoted or not, they break
 # a sample. The other tokens are what tokenizers of Llama, Mistral, GLM, InternLM, Gemma and DeepSeek reserve.
 # Every alternative begins with its own character, so that the search skips to the next one of them.
-_TOKENS = re.compile(
+TOKENS = re.compile(
     r"""<(?:[|｜]\S | <SYS> | </SYS> | 0x[0-9A-F]{2}>
       | /?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
           |bbox|loc|seg|region|grounding|phrase|object|point|im_start|im_end|im_patch|start_of_turn|end_of_turn
@@ -70,4 +70,4 @@ def _found(text: str) -> tuple[bool, bool]:
     own = outside_quotes(judged(text))
     searches = (("<&", _TAGS), (":\n", _ROLES), ("[(", _BOXES), ("ĠĊ▁", _PIECES))
     other = any(any(mark in own for mark in marks) and pattern.search(own) for marks, pattern in searches)
-    return _TOKENS.search(text) is not None, other or "```" in text or _ANSWER_AS_JSON.match(text) is not None
+    return TOKENS.search(text) is not None, other or "```" in text or _ANSWER_AS_JSON.match(text) is not None

@@ -105,10 +105,11 @@ def decode(media: bytes, budget: PixelBudget, max_pixels: int) -> Decoded:
 
 
 def bounded_size(width: int, height: int, budget: PixelBudget) -> Size:
-    """The sides a picture gets, in px: the nearest multiples; if those are too many pixels, the lower ones once scaled.
+    """The sides a picture gets, in px: the nearest multiples; if those are too many pixels, the lower ones once scaled;
+    if they are too few, the upper ones.
 
-    Qwen2-VL's smart_resize (so that a server resizes nothing again) without its least size; one rule for both
-    sides, so a turned picture gets the turned size. Beyond multiple_of : max_pixels aspects the long side is cut.
+    Qwen2-VL's smart_resize (so that a server resizes nothing again); one rule for both sides, so a turned picture
+    gets the turned size. Beyond multiple_of : max_pixels aspects, and beyond max_aspect, the long side is cut.
     """
     step = budget.multiple_of
     sides = [max(step, round(side / step) * step) for side in (width, height)]
@@ -117,6 +118,11 @@ def bounded_size(width: int, height: int, budget: PixelBudget) -> Size:
         sides = [max(step, int(side * scale / step) * step) for side in (width, height)]
         most = max(step, budget.max_pixels // min(sides) // step * step)
         sides = [min(side, most) for side in sides]
+    elif math.prod(sides) < budget.min_pixels:
+        scale = math.sqrt(budget.min_pixels / (width * height))
+        sides = [math.ceil(side * scale / step) * step for side in (width, height)]
+    if budget.max_aspect:
+        sides = [min(side, min(sides) * budget.max_aspect) for side in sides]
     return sides[0], sides[1]
 
 

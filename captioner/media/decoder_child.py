@@ -34,7 +34,7 @@ def main(memory_mib: int, cpu_seconds: float, parent: int) -> None:
 
 def answer(asked: Header, media: bytes) -> tuple[Header, bytes]:
     """A picture and what is known of it, or the reason why there is none."""
-    budget = PixelBudget(max_pixels=asked["max_pixels"], multiple_of=asked["multiple_of"])
+    budget = PixelBudget(**asked["budget"])
     try:
         decoded = decode(media, budget, asked["most_pixels"])
     except MediaError as error:

@@ -17,7 +17,7 @@ from typing import Self
 from captioner.errors import MediaError, OutOfService
 from captioner.media.wire import LENGTHS, OUT_OF_MEMORY, Header, frame_head
 from captioner.reasons import REASONS
-from captioner.recipe import Limits
+from captioner.recipe import Limits, to_json
 from captioner.types import Decoded, Picture, PixelBudget
 
 START_SECONDS, START_TRIES = 30.0, 3
@@ -146,8 +146,7 @@ class DecoderPool:
     async def decode(self, media: bytes, budget: PixelBudget) -> Decoded:
         """Raises MediaError with a reason; OutOfService if no decoder process can be started."""
         header: Header = {
-            "max_pixels": budget.max_pixels,
-            "multiple_of": budget.multiple_of,
+            "budget": to_json(budget),
             "most_pixels": self.limits.decode_memory_mib * 2**20 // BYTES_PER_PIXEL,
         }
         async with self._turns:
