@@ -111,7 +111,8 @@ class Caption:
 
     seconds: in the engine, its own account or, where it gives none, what its slot measured.
     engine: who answered, where one run has several kinds of engine. flags: what was odd about the answer, such as
-    `seed_ignored` or `trimmed`.
+    `seed_ignored` or `trimmed`. tokens_saved: of those asked for, how many were never made, because the answer was
+    stopped when it looped (finish_reason `loop`).
     """
 
     text: str
@@ -122,6 +123,7 @@ class Caption:
     facts: Mapping[str, Any] | None = None
     engine: str | None = None
     flags: frozenset[str] = frozenset()
+    tokens_saved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
