@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.engines.replies import extract
+from captioner.engines.replies import shown
 from captioner.errors import BadEngineResponse, ModelChanged
 
 # The hub's cache keeps each revision in a folder of its commit.
@@ -33,8 +33,8 @@ class Identity:
     def said(self) -> str:
         """All of it in one line, fit for a message."""
         details = [f"revision {self.revision}" if self.revision else None, self.weights and f"weights {self.weights}"]
-        inside = ", ".join(extract(each) for each in (self.root, *details) if each)
-        return extract(self.model) + (f" ({inside})" if inside else "")
+        inside = ", ".join(shown(each) for each in (self.root, *details) if each)
+        return shown(self.model) + (f" ({inside})" if inside else "")
 
     def same_model(self, other: Identity) -> bool:
         """Whether both are one model: another software version may serve it."""
@@ -58,8 +58,8 @@ def identity_of(
     roots = {str(card["id"]): _root(card, info) for card in cards}
     model = asked if asked in roots else next((name for name, root in roots.items() if root == asked), None)
     if model is None:
-        served = ", ".join(extract(name) + (f" ({extract(root)})" if root else "") for name, root in roots.items())
-        raise ModelChanged(f"model_changed: asked for {extract(asked)}, but served is {served or 'no model'}")
+        served = ", ".join(shown(name) + (f" ({shown(root)})" if root else "") for name, root in roots.items())
+        raise ModelChanged(f"model_changed: asked for {shown(asked)}, but served is {served or 'no model'}")
     root = roots[model]
     snapshot = _SNAPSHOT.search(root or "")
     return Identity(

@@ -319,7 +319,7 @@ def _transport_error(error: aiohttp.ClientError) -> EngineError:
         return BadEngineResponse("an answer that is no HTTP")
     if isinstance(error, aiohttp.ClientPayloadError):
         return EngineUnavailable("the connection broke in the middle of the answer")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientConnectionResetError):
         return EngineUnavailable("the connection was closed without an answer")
     if isinstance(error, aiohttp.ServerTimeoutError):
         return EngineUnavailable(f"no connection within {CONNECT_SECONDS:.0f} s")

@@ -93,8 +93,8 @@ def parsed(body: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        shown = extract(body[:LONGEST_EXTRACT].decode("utf-8", "replace"))
-        raise BadEngineResponse(f"an answer that is no JSON: {shown}" if shown else "an empty answer") from None
+        begin = extract(body[:LONGEST_EXTRACT].decode("utf-8", "replace"))
+        raise BadEngineResponse(f"an answer that is no JSON: {begin}" if begin else "an empty answer") from None
     if not isinstance(answer, dict):
         raise BadEngineResponse(f"an answer that is {_kind(answer)}, not an object")
     return answer
@@ -107,11 +107,11 @@ def _no_number(name: str) -> NoReturn:
 def agree(answer: Mapping[str, Any], asked: Asked) -> None:
     """Raises BadEngineResponse where the answer is another model's, or another request's."""
     model = answer.get("model")
-    if model not in asked.names:
-        shown = extract(model) if isinstance(model, str) else _kind(model)
-        raise BadEngineResponse(f"asked {extract(asked.model)}, but the answer's model is {shown}")
-    named = answer.get("id")
-    if asked.echoed and not (isinstance(named, str) and named.endswith(asked.request_id)):
+    if not isinstance(model, str) or model not in asked.names:
+        named = shown(model)[:LONGEST_EXTRACT] if isinstance(model, str) else _kind(model)
+        raise BadEngineResponse(f"asked {asked.model}, but the answer's model is {named}")
+    told = answer.get("id")
+    if asked.echoed and not (isinstance(told, str) and told.endswith(asked.request_id)):
         raise AnotherAnswer("the answer belongs to another request")
 
 
