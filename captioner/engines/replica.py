@@ -319,10 +319,11 @@ def _transport_error(error: aiohttp.ClientError) -> EngineError:
         return BadEngineResponse("an answer that is no HTTP")
     if isinstance(error, aiohttp.ClientPayloadError):
         return EngineUnavailable("the connection broke in the middle of the answer")
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientConnectionResetError):
-        return EngineUnavailable("the connection was closed without an answer")
     if isinstance(error, aiohttp.ServerTimeoutError):
         return EngineUnavailable(f"no connection within {CONNECT_SECONDS:.0f} s")
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return EngineUnavailable(f"no connection: {os.strerror(error.errno)}")
-    return EngineUnavailable("no connection")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        # The resolver's numbers are negative, and no strerror knows them.
+        why = os.strerror(number) if number and number > 0 else "no such host, or no TLS with it"
+        return EngineUnavailable(f"no connection: {why}")
+    return EngineUnavailable("the connection was closed without an answer")
