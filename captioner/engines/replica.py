@@ -321,9 +321,10 @@ def _transport_error(error: aiohttp.ClientError) -> EngineError:
         return EngineUnavailable("the connection broke in the middle of the answer")
     if isinstance(error, aiohttp.ServerTimeoutError):
         return EngineUnavailable(f"no connection within {CONNECT_SECONDS:.0f} s")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return EngineUnavailable("no TLS with it, or none to trust")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return EngineUnavailable("no such host")
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        # The resolver's numbers are negative, and no strerror knows them.
-        why = os.strerror(number) if number and number > 0 else "no such host, or no TLS with it"
-        return EngineUnavailable(f"no connection: {why}")
+        return EngineUnavailable(f"no connection: {os.strerror(error.os_error.errno or 0)}")
     return EngineUnavailable("the connection was closed without an answer")
