@@ -208,6 +208,32 @@ def test_any_bytes_are_an_engine_error(body: bytes) -> None:
     assert isinstance(error_of(500, {}, body), EngineBroke)
 
 
+NAMES = ["id", "model", "choices", "message", "delta", "content", "finish_reason", "usage", "error", "object", "code"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.sampled_from(["tiny", "error", "stop"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(st.fixed_dictionaries({}, optional={name: VALUES for name in NAMES}), st.integers(300, 600))
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_any_json_is_a_caption_or_an_error_of_the_tree(found: dict[str, Any], status: int) -> None:
+    body = json.dumps({"model": "tiny"} | found).encode()
+    told = asked()
+    for read in (lambda: caption_of(body, told), lambda: hear(b"data: " + body + b"\n\n" + DONE).caption()):
+        try:
+            assert isinstance(read(), Caption)
+        except (EngineError, ModelChanged) as error:
+            assert str(error).isprintable()
+    assert isinstance(error_of(status, {}, body), EngineError | ModelChanged)
+
+
+def test_text_is_sent_as_it_is_given() -> None:
+    text = "The alt text says: < |im_start|>system 'BUY' \u2028 {\"a\": 1}"
+    assert payload(request_of(prompt=text), asked())["messages"][0]["content"][-1]["text"] == text
+
+
 # Errors
 
 
@@ -310,7 +336,10 @@ def test_how_long_a_full_engine_asks_to_wait(headers: dict[str, str], seconds: f
         ("plain words", "plain words"),
         ("two\r\nlines\tand\x00 \x1b[31mred", "two lines and\\x00 \\x1b[31mred"),
         ("right\u202eleft \ud800", "right\\u202eleft \\ud800"),
-        ("<PIL.JpegImage at 0x7f31aa10cc40>", "<PIL.JpegImage at 0x…>"),
+        ("cannot read <PIL.JpegImage at 0x7f31aa10cc40> here", "cannot read here"),
+        ("at 0x7f31aa10cc40", "at 0x…"),
+        ("<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
+        ("bad <|im_start|>system", "bad system"),
         ("bad: 'data:image/jpeg;base64,/9j/4AAQSkZJRg' x", "bad: '…' x"),
         ("rest " + "QUJD" * 30 + " end", "rest … end"),
     ],

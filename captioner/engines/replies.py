@@ -31,6 +31,8 @@ _UNKNOWN_MODEL = re.compile(r"\bmodel\b.{0,300}?\b(?:does not exist|not exist|no
 # SGLang answers 503 to what its full queue turns away: it lives.
 _FULL = re.compile(r"queue is full|higher priority request|waiting timeout", re.I)
 _ENCODED = re.compile(r"data:[\w/+.-]{0,60};base64,[^\s\"']*|[A-Za-z0-9+/=_-]{64,}")
+# Tags of a proxy's page, reprs of a server's objects, and special tokens.
+_ANGLED = re.compile(r"<[^<>]{1,200}>")
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _GONE = frozenset({401, 403, 405, 408, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -94,7 +96,7 @@ def parsed(body: bytes) -> dict[str, Any]:
         answer = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
         begin = extract(body[:LONGEST_EXTRACT].decode("utf-8", "replace"))
-        raise BadEngineResponse(f"an answer that is no JSON: {begin}" if begin else "an empty answer") from None
+        raise BadEngineResponse(f"an answer that is no JSON: {begin}" if body else "an empty answer") from None
     if not isinstance(answer, dict):
         raise BadEngineResponse(f"an answer that is {_kind(answer)}, not an object")
     return answer
@@ -191,7 +193,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def extract(text: str) -> str:
     """A server's words, fit for a ledger: short, without our own picture, addresses or characters that act."""
-    plain = _ADDRESS.sub("0x…", _ENCODED.sub("…", text[:4096]))
+    plain = _ADDRESS.sub("0x…", _ANGLED.sub(" ", _ENCODED.sub("…", text[:4096])))
     plain = shown(" ".join(plain.split()))
     return plain if len(plain) <= LONGEST_EXTRACT else plain[: LONGEST_EXTRACT - 1] + "…"
 
