@@ -136,7 +136,8 @@ class Caption:
 
     seconds: in the engine, its own account or, where it gives none, what its slot measured.
     engine: who answered, where one run has several kinds of engine. flags: what was odd about the answer, such as
-    `seed_ignored` or `trimmed`. replica: the name of the one that answered, where a pool has several.
+    `seed_ignored` or `trimmed`. replica: the name of the one that answered, where a pool has several. tokens_saved: of
+    those asked for, how many were never made, because the answer was stopped when it looped (finish_reason `loop`).
     """
 
     text: str
@@ -148,6 +149,7 @@ class Caption:
     engine: str | None = None
     flags: frozenset[str] = frozenset()
     replica: str | None = None
+    tokens_saved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
