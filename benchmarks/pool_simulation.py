@@ -18,6 +18,7 @@ from benchmarks.stub_replica import (
 )
 from captioner.engines.pool import Pool, PoolSettings, PoolStats
 from captioner.errors import EngineError
+from captioner.types import Caption
 from tests import virtualtime
 
 
@@ -33,17 +34,28 @@ class Run:
 async def drive(replicas: list[StubReplica], count: int, seed: int, settings: PoolSettings) -> Run:
     """Ask for all pictures, never holding more of them than the pool wants."""
     loop = asyncio.get_running_loop()
-    lost = 0
+    waiting = iter(requests(count, seed))
+    lost = asked = 0
     async with Pool(replicas, settings) as pool:
         started = loop.time()
-        open_: set[asyncio.Task[object]] = set()
-        for request in requests(count, seed):
-            while len(open_) >= pool.capacity:
-                done, open_ = await asyncio.wait(open_, return_when=asyncio.FIRST_COMPLETED)
-                lost += sum(isinstance(each.exception(), EngineError) for each in done)
-            open_.add(asyncio.ensure_future(pool.caption(request)))
-        done, _ = await asyncio.wait(open_)
-        lost += sum(isinstance(each.exception(), EngineError) for each in done)
+        everything = loop.create_future()
+
+        def ended(task: asyncio.Task[Caption]) -> None:
+            nonlocal lost, asked
+            lost += isinstance(task.exception(), EngineError)
+            asked -= 1
+            more()
+
+        def more() -> None:
+            nonlocal asked
+            while asked < pool.capacity and (request := next(waiting, None)) is not None:
+                asked += 1
+                loop.create_task(pool.caption(request)).add_done_callback(ended)
+            if not asked and not everything.done():
+                everything.set_result(None)
+
+        more()
+        await everything
         return Run(seconds=loop.time() - started, lost=lost, stats=pool.stats())
 
 

@@ -87,6 +87,7 @@ class StubReplica:
     name: str
     behaviour: Behaviour
     working: int = 0
+    inside: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     asked: list[str] = field(default_factory=list)
     deaths: int = 0
@@ -134,8 +135,10 @@ class StubReplica:
         if self.dead:
             raise EngineUnavailable("connection refused")
         self.asked.append(request.media_sha256)
-        if self.behaviour.most_waiting is not None and len(self.waiting) >= self.behaviour.most_waiting:
+        most = self.behaviour.most_waiting
+        if most is not None and self.inside >= self.behaviour.slots + most:
             raise EngineBusy("queue full", retry_after=self.behaviour.retry_after)
+        self.inside += 1
         work = asyncio.ensure_future(self._work(request))
         crash = asyncio.ensure_future(self._crash.wait())
         try:
@@ -144,6 +147,7 @@ class StubReplica:
                 return work.result()
             raise EngineUnavailable("connection reset")
         finally:
+            self.inside -= 1
             work.cancel()
             crash.cancel()
 

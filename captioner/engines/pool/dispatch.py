@@ -238,10 +238,9 @@ class Dispatch:
             self.lanes.retries.append(item)
 
     def _expired(self, flight: Flight) -> None:
-        """A deadline passed: the item's fault where the replica answered others meanwhile or had no others."""
+        """A deadline passed: the item's fault where the replica answers others or has no others, else the replica's."""
         member, item = flight.member, flight.item
-        alone = member.outstanding == 1 or member.last_answer > flight.sent
-        if not flight.orphan and not alone:
+        if not flight.orphan and member.outstanding > 1 and member.silent(self._loop.time()):
             self.eject(member, fatal=True)
         self._cancel(flight)
         if flight.orphan or item.done:

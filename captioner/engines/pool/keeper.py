@@ -12,6 +12,7 @@ from captioner.errors import EngineError, EngineUnavailable, ModelChanged
 
 TICK_SECONDS = 0.1
 BACKOFF_SECONDS = (0.25, 15.0)
+CANARY_SECONDS, CANARY_ANSWERS = 2.0, 3.0  # a canary has so long at least, and so many of the usual answer times
 RETRIES_A_SECOND = 1.0  # beyond the share, so that a retry never waits for answers that cannot come
 
 
@@ -61,12 +62,12 @@ class Keeper:
     async def _canary(self, member: Member) -> None:
         """Ask a silent replica for something tiny. It is ejected only if others answered in the meantime."""
         asked = self._loop.time()
-        alive = await self._proved(member, self._settings.canary_seconds)
+        patience = min(self._settings.canary_seconds, max(CANARY_SECONDS, CANARY_ANSWERS * member.seconds))
+        alive = await self._proved(member, patience)
         if member.state != "suspect":
             return
-        if alive is False and not self._others_answer(member, asked):
-            alive = self._loop.time() - asked >= self._settings.canary_seconds
-        if alive:
+        silent = self._loop.time() - asked >= patience
+        if alive or (silent and not self._others_answer(member, asked)):
             member.state, member.progress = "serving", self._loop.time()
         else:
             self.dispatch.eject(member, fatal=True)
@@ -93,7 +94,7 @@ class Keeper:
             waiting = self.dispatch.lanes.next() is not None
             for member in self.dispatch.members:
                 member.account(now, now - self._ticked, waiting=waiting)
-                if member.silent(now) and self._others_answer(member, member.progress):
+                if member.state == "serving" and member.silent(now) and self._others_answer(member, member.progress):
                     member.state = "suspect"
                     self._spawn(self._canary(member))
             self._ticked = now

@@ -110,7 +110,7 @@ class Member:
 
     def silent(self, now: float) -> bool:
         """Whether its silence is strange, going by its own answers and the largest request that it has."""
-        if not self.flights or not self.ever_answered or self.state != "serving":
+        if not self.flights or not self.ever_answered:
             return False
         least, most = self._settings.silent_seconds
         usual = self.seconds * (SILENT_MANY if len(self.flights) >= MANY else SILENT_FEW)

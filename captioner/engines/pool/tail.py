@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from captioner.engines.pool.flight import Flight
 from captioner.engines.pool.member import Member
 
-GAIN = 0.8  # the other replica must be expected to answer in less than this share of what remains here
-MOVES = 2  # a request is taken back from queues at most so often
-GROWS = 1.4  # of lognormal work that has run x times the usual, 1.4 x is what it takes in all, on average
+GAIN = 0.8  # a queued request is taken back if the other replica is expected to answer in this share of what remains
+MOVES = 2  # and at most so often
+QUICKER = 0.75  # a replica that needs at most this share of the time is asked early for what runs elsewhere
+RESIDUE = 0.6  # of the usual time remains, on average, to lognormal work that has run for half of it or more
+HOPE = 1.3  # it may be expected a little later than the first: it wins where the answer is longer than expected
 
 
 class Slowness:
@@ -74,8 +76,8 @@ def _worth(flight: Flight, place: int, helper: Member, now: float, p95: float) -
     if not usual:
         return None
     times = (now - flight.sent) / usual
-    in_all = max(1.0, GROWS * times)
+    in_all = max(1.0, times + RESIDUE)
     remaining = usual * in_all - (now - flight.sent)
-    if there * in_all < GAIN * remaining:
+    if there <= QUICKER * usual and there * in_all <= HOPE * remaining:
         return remaining
     return remaining if times > p95 and there <= 1.1 * usual else None

@@ -8,7 +8,7 @@ import math
 from captioner.engines.pool.climb import Climb
 from captioner.engines.pool.knee import READ, Ask, knee
 
-LOOKS_A_WINDOW = 4  # how often the knee is looked for while a window's worth of asks ends
+LOOKS_A_WINDOW = 2  # how often the knee is looked for while a window's worth of asks ends
 CUT = 0.95  # by how much a 429 cuts below what was held: the refused were not held, so that alone is a cut already
 BEYOND_SECONDS = 60.0  # how long a ceiling that a 429 showed is believed
 
