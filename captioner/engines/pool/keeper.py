@@ -1,0 +1,113 @@
+"""Who is well: proves replicas at start and after ejection, sends canaries to silent ones, notices when all are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from captioner.engines.pool.dispatch import Dispatch
+from captioner.engines.pool.member import Member
+from captioner.engines.pool.settings import PoolSettings
+from captioner.errors import EngineError, EngineUnavailable, ModelChanged
+
+TICK_SECONDS = 0.1
+BACKOFF_SECONDS = (0.25, 15.0)
+CANARY_SECONDS, CANARY_ANSWERS = 2.0, 3.0  # a canary has so long at least, and so many of the usual answer times
+RETRIES_A_SECOND = 1.0  # beyond the share, so that a retry never waits for answers that cannot come
+
+
+class Keeper:
+    """Watches the members of a dispatch until it is closed."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self.dispatch = Dispatch(settings, self.prove)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gone_since = self._ticked = self._loop.time()
+        self.known = asyncio.Event()
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._spawn(self._tick())
+
+    def prove(self, member: Member) -> None:
+        """Have a replica proved until it serves."""
+        self._spawn(self._revive(member))
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, coroutine) -> None:  # type: ignore[no-untyped-def]
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _revive(self, member: Member) -> None:
+        least, most = BACKOFF_SECONDS
+        jitter = random.Random(member.name)
+        delay = least * 2**member.relapses if member.relapses else 0.0
+        member.relapses = min(member.relapses + 1, 6)
+        while member.state in ("starting", "ejected"):
+            await asyncio.sleep(min(delay, most) * jitter.uniform(0.75, 1.25))
+            delay = max(least, min(2 * delay, most))
+            if member.state in ("starting", "ejected") and await self._proved(member, self._settings.prove_seconds):
+                member.state, member.progress = "serving", self._loop.time()
+                self.known.set()
+                self.dispatch.pump()
+
+    async def _canary(self, member: Member) -> None:
+        """Ask a silent replica for something tiny. It is ejected only if others answered in the meantime."""
+        asked = self._loop.time()
+        patience = min(self._settings.canary_seconds, max(CANARY_SECONDS, CANARY_ANSWERS * member.seconds))
+        alive = await self._proved(member, patience)
+        if member.state != "suspect":
+            return
+        silent = self._loop.time() - asked >= patience
+        if alive or (silent and not self._others_answer(member, asked)):
+            member.state, member.progress = "serving", self._loop.time()
+        else:
+            self.dispatch.eject(member, fatal=True)
+
+    async def _proved(self, member: Member, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await member.replica.prove()
+        except ModelChanged as error:
+            self.dispatch.stop(error)
+            self.known.set()
+            return False
+        except (EngineError, TimeoutError):
+            return False
+        return True
+
+    def _others_answer(self, member: Member, since: float) -> bool:
+        return any(each.last_answer > since for each in self.dispatch.members if each is not member)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = self._loop.time()
+            waiting = self.dispatch.lanes.next() is not None
+            for member in self.dispatch.members:
+                member.account(now, now - self._ticked, waiting=waiting)
+                if member.state == "serving" and member.silent(now) and self._others_answer(member, member.progress):
+                    member.state = "suspect"
+                    self._spawn(self._canary(member))
+            self._ticked = now
+            self.dispatch.retry_budget.earn(RETRIES_A_SECOND * TICK_SECONDS / self._settings.retry_share)
+            self._watch_all(now)
+            self.dispatch.pump()
+
+    def _watch_all(self, now: float) -> None:
+        if any(each.state in ("serving", "suspect") for each in self.dispatch.members):
+            self._gone_since = now
+        elif now - self._gone_since > self._settings.start_seconds:
+            self.known.set()
+            names = ", ".join(each.name for each in self.dispatch.members) or "the pool is empty"
+            self.dispatch.give_up(
+                EngineUnavailable(f"no replica served for {self._settings.start_seconds:g} s: {names}")
+            )
