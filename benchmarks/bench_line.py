@@ -21,7 +21,7 @@ from pathlib import Path
 from captioner.engines.fake import Fake
 from captioner.recipe import Pace, Recipe
 from pipelines.actors import Report
-from pipelines.recaption import RunState, recaption
+from pipelines.recaption import Order, RunState, recaption
 from shards.pack import Packed, tar_of
 from shards.store import Store
 from tests.corpora import fake_recipe, picture, planned
@@ -81,7 +81,7 @@ def measure(folder: Path, recipe: Recipe, pace: Pace, hashes: list[list[str]]) -
     """One run, and its line of figures."""
     plan = planned(recipe, folder / "in")
     watch = Watch()
-    recaption(recipe, plan, str(folder / "out"), pace, "local", watch.show)
+    recaption(Order(recipe=recipe, plan=plan, output=str(folder / "out"), pace=pace, address="local"), watch.show)
     ours = time.monotonic() - watch.first
     slots = pace.slots * pace.workers
     ideal, count = ideal_seconds(hashes, slots), sum(map(len, hashes))

@@ -88,6 +88,8 @@ class Pace:
     workers: Ray actors, 0 for one a CPU. slots: requests in flight per worker, 0 for the engine's own default.
     decoders: decoder processes per worker. open_shards: shards a worker reads at once, so that the end of one
     does not leave slots idle. journal_every: finished captions at most between two journal writes of one shard.
+    quality_window, rejected_at_most: when more of a worker's so many latest captions are rejected, the run stops; a
+    window of 0 never stops it.
     """
 
     workers: int = 0
@@ -98,6 +100,8 @@ class Pace:
     journal_seconds: float = 2.0
     stop_after: int = 3
     shard_tries: int = 10
+    quality_window: int = 400
+    rejected_at_most: float = 0.6
 
     def __post_init__(self) -> None:
         ones = ("decoders", "open_shards", "journal_every", "stop_after", "shard_tries")

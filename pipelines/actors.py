@@ -7,14 +7,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from captioner.captioning import Captioner
-from captioner.engines import ENGINES
-from captioner.engines.slots import Slots
+from captioner.engines.pool import PoolStats
 from captioner.errors import EngineUnavailable, OutOfService, RecapError
 from captioner.external import external_of
 from captioner.filters import FILTERS, SCREENS
@@ -24,7 +23,10 @@ from captioner.registry import build
 from captioner.types import ShardInput
 from pipelines.arenas import few_arenas
 from pipelines.caption_shard import Done, Line, Progress, caption_shard
+from pipelines.connection import Connection, Use, connection, room
 from pipelines.gate import Gate
+from pipelines.models import Access
+from pipelines.quality import Band, Quality
 from shards.commits import sha256_of
 from shards.plan import NAME as PLAN
 from shards.sources import SOURCES
@@ -41,6 +43,7 @@ class Job:
     run_id: str
     recipe: Recipe
     pace: Pace
+    access: Access | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +58,17 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one worker has open, for the display. busy_seconds: slot-seconds spent in the engine."""
+    """What one worker has open, for the display. busy_seconds: slot-seconds spent in the engine.
+
+    pool: of its replicas, None for an engine that runs inside the worker.
+    """
 
     open: tuple[Progress, ...]
     slots: int
     busy_seconds: float
     asked: int
     pids: tuple[int, ...]
+    pool: PoolStats | None = None
 
 
 class Worker:
@@ -73,7 +80,8 @@ class Worker:
         self._opening = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._line: Line | None = None
-        self._slots: Slots | None = None
+        self._way: Connection | None = None
+        self._endpoints: tuple[str, ...] | None = None
         self._decoders: DecoderPool | None = None
         self._tasks: set[asyncio.Task[Done]] = set()
 
@@ -97,13 +105,21 @@ class Worker:
 
     async def report(self) -> Report:
         """Counts of what is open now."""
+        use = self._way.use() if self._line and self._way else Use(slots=0, busy_seconds=0.0, asked=0)
         return Report(
             open=tuple(self._line.open.values()) if self._line else (),
-            slots=self._slots.slots if self._slots else 0,
-            busy_seconds=self._slots.busy_seconds if self._slots else 0.0,
-            asked=self._slots.asked if self._slots else 0,
+            slots=use.slots,
+            busy_seconds=use.busy_seconds,
+            asked=use.asked,
             pids=(os.getpid(), *(self._decoders.pids if self._decoders else ())),
+            pool=use.pool,
         )
+
+    async def serve_at(self, urls: tuple[str, ...]) -> None:
+        """The replicas' URLs as they are now; a worker that Ray revived knows those of the run's start."""
+        self._endpoints = urls
+        if self._line is not None and self._way is not None:
+            await self._way.serve_at(urls)
 
     async def stop(self) -> None:
         """Give open shards back, their finished captions in the journal, and leave no process behind."""
@@ -120,20 +136,21 @@ class Worker:
 
     async def _open(self) -> Line:
         recipe, pace = self._job.recipe, self._job.pace
-        engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
-        slots = pace.slots or engine.SLOTS
+        access = self._job.access
+        if access is not None and self._endpoints is not None:
+            access = replace(access, endpoints=self._endpoints)
         store = Store(self._job.output)
         await asyncio.to_thread(self._same_output, store)
         async with AsyncExitStack() as opening:  # what opened before something failed is closed again
             self._decoders = await opening.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
-            self._slots = await opening.enter_async_context(Slots(engine, slots))
+            self._way = way = await opening.enter_async_context(connection(recipe, pace, access))
             if (external := external_of(recipe.asking.told)) is not None:
                 await opening.enter_async_context(external)
             self._stack = opening.pop_all()
         captioner = Captioner(
             screens=tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens),
             decoder=self._decoders,
-            engine=self._slots,
+            engine=way.engine,
             asking=recipe.asking,
             filters=tuple(build(FILTERS, each.name, each.settings) for each in recipe.filters),
             external=external,
@@ -144,8 +161,10 @@ class Worker:
             recipe=recipe,
             source=build(SOURCES, recipe.source.name, recipe.source.settings),
             captioner=captioner,
-            gate=Gate(room=lambda: slots + _ahead(pace), max_bytes=MAX_OPEN_BYTES),
+            gate=Gate(room=room(way, pace), max_bytes=MAX_OPEN_BYTES),
             pace=pace,
+            quality=Quality(band=Band(window=pace.quality_window, at_most=pace.rejected_at_most)),
+            distrust=way.distrust,
         )
 
     def _same_output(self, store: Store) -> None:
@@ -156,11 +175,6 @@ class Worker:
             there = ""
         if there != self._job.run_id:
             raise OutOfService(f"{store.url} on {os.uname().nodename} is not the run's output: every node must see it")
-
-
-def _ahead(pace: Pace) -> int:
-    """Samples beyond those at the engine: decoded, so that a freed slot never waits, or waiting for their journal."""
-    return 4 * pace.decoders + 4 + pace.open_shards * pace.journal_every
 
 
 def start_workers(count: int, job: Job) -> list[Any]:
@@ -188,8 +202,11 @@ def ray_cluster(address: str) -> Iterator[None]:
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise OutOfService(f"no Ray cluster at {address!r}: {error}") from error
+    except BaseException as error:
+        # A node that takes over 30 s to start is told of by a plain Exception.
+        if type(error) is Exception or isinstance(error, ConnectionError | RuntimeError | ValueError):
+            raise OutOfService(f"no Ray cluster at {address!r}: {error}") from error
+        raise
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from captioner.reasons import OUTCOMES, SHARD_REASONS
 from captioner.recipe import Pace, Recipe, to_json
 from captioner.types import Broken, Caption, Filtered, Sample, ShardInput
 from pipelines.gate import Gate
+from pipelines.quality import Quality
 from shards import commits, journal
 from shards.blob import Source
 from shards.commits import DataFile, Record, Verdict
@@ -45,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What a worker keeps open for all its shards."""
+    """What a worker keeps open for all its shards. distrust: called with a replica whose captions went bad."""
 
     store: Store
     run_id: str
@@ -54,6 +55,8 @@ class Line:
     captioner: Captioner
     gate: Gate
     pace: Pace
+    quality: Quality
+    distrust: Callable[[str], Awaitable[None]]
     open: dict[str, Progress] = field(default_factory=dict)  # by attempt: a blip can give one shard to a worker twice
 
 
@@ -186,6 +189,8 @@ class _Judging:
             self._add(entry, sample)
             if not isinstance(outcome, Filtered):  # what a header decides is cheaper to decide again
                 await self._note(entry)
+            if (replica := self.line.quality.saw(outcome)) is not None:
+                await self.line.distrust(replica)
         finally:
             self.line.gate.leave(len(sample.media))
 

@@ -15,10 +15,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from captioner.engines import ENGINES
 from captioner.errors import RecapError, Refused
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace
+from captioner.registry import load
+from pipelines.costs import account
 from pipelines.keeping import GcCommand, RepairCommand
+from pipelines.models import access_of, price_of
 from pipelines.options import Dataset, Where, options_class, recipe_from, versions
 from shards.plan import Plan
 from shards.status import Status, status
@@ -111,20 +115,30 @@ def main(dataset: Dataset, arguments: Sequence[str] | None = None) -> int:
 def _run(dataset: Dataset, options: Any) -> int:
     from pipelines.actors import default_address  # Ray only where a run starts, so that --help is quick
     from pipelines.progress import progress
-    from pipelines.recaption import make_plan, recaption
+    from pipelines.recaption import Order, make_plan, recaption
 
     console = Console(stderr=True)
     _refuse_relative(options.where, default_address())
     recipe = recipe_from(dataset, options)
     plan = make_plan(recipe, options.where.input, versions(recipe))
-    pace, address = Pace(**dataclasses.asdict(options.pace)), options.where.address or default_address()
-    _announce(console, plan, options.where, address)
+    order = Order(
+        recipe=recipe,
+        plan=plan,
+        output=options.where.output,
+        pace=Pace(**dataclasses.asdict(options.pace)),
+        address=options.where.address or default_address(),
+        access=access_of(options.where.engine, load(ENGINES, options.where.engine), options.models),
+        price=price_of(options.models),
+    )
+    _announce(console, plan, options.where, order.address)
     with progress(console) as show:
-        finished = recaption(recipe, plan, options.where.output, pace, address, show)
+        finished = recaption(order, show)
     _show_status(console, status(Store(options.where.output)))
     if finished.state.retries:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(finished.state.retries.items()))
         console.print(f"store asked again {finished.state.retries.total()} times: {causes}", highlight=False)
+    for told in account(finished.state.counts, finished.state.spent).lines(order.price, finished.seconds):
+        console.print(told, highlight=False)
     for shard, why in finished.state.failed.items():
         console.print(f"[red]failed[/red] {shard}: {why}", highlight=False)
     if finished.state.stop_reason:

@@ -18,6 +18,7 @@ from captioner.filters import FILTERS, SCREENS
 from captioner.presets import SERVED, Wishes, asking_for
 from captioner.recipe import Limits, Pace, Recipe
 from captioner.registry import Part, build, load, part
+from pipelines.models import Models, access_of
 from shards.sources import SOURCES
 
 
@@ -40,7 +41,7 @@ class Where:
     output: str
     """The run's folder, a path or URL. The same command resumes what is there."""
     engine: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(ENGINES) + "}")] = "experts"
-    """Who captions. `experts` needs no GPU; `fake` is for tests and benchmarks."""
+    """Who captions. `experts` needs no GPU; `sglang`, `vllm` and `openai` want --model; `fake` is for tests."""
     limit: int | None = None
     """Caption only the first N samples: a trial, with an output folder of its own."""
     address: str | None = None
@@ -60,6 +61,7 @@ class Where:
 def options_class(dataset: Dataset) -> type:
     """A dataclass of Where and one group of settings for each part, for the command line."""
     groups: list[Any] = [("where", Annotated[Where, tyro.conf.arg(name="")])]
+    groups.append(("models", Annotated[Models, tyro.conf.arg(name="")], field(default=Models())))
     groups += [_group(name, build(ENGINES, name, {})) for name in ENGINES]
     groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
     for table, parts in ((SCREENS, dataset.screens), (FILTERS, dataset.filters)):
@@ -90,14 +92,17 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
         raise Refused(f"--limit {where.limit} would caption nothing; give 1 or more")
     engine: Any = load(ENGINES, where.engine)
     wishes = Wishes(preset=where.preset, prompt_file=where.prompt_file, external=where.external, trim=where.trim)
-    asking = asking_for(engine, engine.MODEL, wishes)
+    access_of(where.engine, engine, options.models)
+    model: str = getattr(engine, "MODEL", options.models.model)
+    revision: str = getattr(engine, "REVISION", options.models.revision)
+    asking = asking_for(engine, model, wishes)
     filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
         source=_part(SOURCES, dataset.source.name, options.source),
         screens=_chosen(SCREENS, dataset.screens, options),
         engine=_part(ENGINES, where.engine, getattr(options, where.engine)),
-        model=engine.MODEL,
-        model_revision=engine.REVISION,
+        model=model,
+        model_revision=revision,
         asking=asking,
         filters=tuple(_told(each, asking.prompt) for each in filters),
         limits=Limits(**dataclasses.asdict(options.limits)),

@@ -7,18 +7,38 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from captioner.engines.pool import PoolStats, ReplicaStats
 from captioner.reasons import OUTCOMES
 from pipelines.actors import Report
 from pipelines.recaption import RunState, Show
 
 LINE_SECONDS = 10.0
 BAR_CELLS = 30
+SHOWN_ENGINES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One replica, all workers' pools together. Rates are of the last second or more.
+
+    slots: that it seems to have. window: requests that may be there at once. idle: seconds that slots stood empty, by
+    cause, since the start.
+    """
+
+    name: str
+    state: str
+    outstanding: int
+    window: int
+    slots: int
+    tokens_rate: float
+    images_rate: float
+    idle: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +53,18 @@ class Moment:
     eta_seconds: float | None
     use: float
     elapsed: float
+    engines: tuple[Served, ...] = ()
 
 
 @dataclass(slots=True)
 class Gauge:
-    """Turns the workers' reports into moments; engine use is measured between two of them."""
+    """Turns the workers' reports into moments; engine use and rates are measured between two of them."""
 
     _at: float = field(default_factory=time.monotonic)
     _busy: float = 0.0
     _use: float = 0.0
+    _engines: tuple[Served, ...] = ()
+    _told: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def moment(self, state: RunState, reports: list[Report]) -> Moment:
         """How things stand now."""
@@ -54,6 +77,7 @@ class Gauge:
         elapsed = time.monotonic() - state.started
         share = min(1.0, done / max(1, state.bytes_planned))
         eta = elapsed * (1 - share) / share if share > 0.01 else None
+        self._measure(reports)
         return Moment(
             shards_done=state.committed_before + len(state.committed),
             shards=len(state.plan.inputs),
@@ -61,25 +85,81 @@ class Gauge:
             share=share,
             rate=(counts["read"] - state.from_journal) / max(elapsed, 0.001),
             eta_seconds=eta,
-            use=self._used(reports),
+            use=self._use,
             elapsed=elapsed,
+            engines=self._engines,
         )
 
-    def _used(self, reports: list[Report]) -> float:
+    def _measure(self, reports: list[Report]) -> None:
         busy, slots = sum(r.busy_seconds for r in reports), sum(r.slots for r in reports)
         now = time.monotonic()
         if slots and now - self._at >= 1.0:
             self._use = min(1.0, max(0.0, (busy - self._busy) / (slots * (now - self._at))))
+            pools = [report.pool for report in reports if report.pool is not None]
+            self._engines = tuple(self._served(each, now - self._at) for each in together(pools))
             self._at, self._busy = now, busy
-        return self._use
+
+    def _served(self, replica: ReplicaStats, seconds: float) -> Served:
+        tokens, images = self._told.get(replica.name, (replica.tokens_out, replica.images))
+        self._told[replica.name] = replica.tokens_out, replica.images
+        return Served(
+            name=replica.name,
+            state=replica.state,
+            outstanding=replica.outstanding,
+            window=replica.window,
+            slots=replica.slots or replica.window,
+            tokens_rate=max(0, replica.tokens_out - tokens) / seconds,
+            images_rate=max(0, replica.images - images) / seconds,
+            idle=dict(replica.idle_seconds),
+        )
+
+
+def together(pools: list[PoolStats]) -> list[ReplicaStats]:
+    """Each replica as all workers' pools see it: sums, and the state that most of them say."""
+    seen: dict[str, list[ReplicaStats]] = {}
+    for replica in (each for pool in pools for each in pool.replicas):
+        seen.setdefault(replica.name, []).append(replica)
+    return [_one(name, each) for name, each in sorted(seen.items())]
+
+
+def _one(name: str, seen: list[ReplicaStats]) -> ReplicaStats:
+    idle: Counter[str] = Counter()
+    for each in seen:
+        idle.update(each.idle_seconds)
+    sums = {
+        field: sum(getattr(each, field) for each in seen)
+        for field in ("window", "outstanding", "busy_slot_seconds", "answers", "tokens_in", "tokens_out", "images")
+    }
+    return replace(
+        seen[0],
+        name=name,
+        state=Counter(each.state for each in seen).most_common(1)[0][0],
+        slots=sum(each.slots or each.window for each in seen),
+        idle_seconds=dict(idle),
+        **sums,
+    )
 
 
 def line(moment: Moment) -> str:
     """One line for a log."""
     outcomes = " ".join(f"{name}={moment.counts.get(name, 0)}" for name in OUTCOMES)
+    engines = f" {_engines_line(moment.engines)}" if moment.engines else ""
     return (
         f"shards={moment.shards_done}/{moment.shards} samples={moment.counts['read']} {outcomes} "
-        f"rate={moment.rate:.1f}/s engine_use={moment.use:.0%} eta={clock(moment.eta_seconds)}"
+        f"rate={moment.rate:.1f}/s engine_use={moment.use:.0%} eta={clock(moment.eta_seconds)}{engines}"
+    )
+
+
+def _engines_line(engines: tuple[Served, ...]) -> str:
+    idle: Counter[str] = Counter()
+    for each in engines:
+        idle.update(each.idle)
+    causes = "".join(f" idle_{cause}={seconds:.0f}s" for cause, seconds in sorted(idle.items()) if seconds >= 1)
+    serving = sum(each.state in ("serving", "suspect") for each in engines)
+    return (
+        f"replicas={serving}/{len(engines)} outstanding={sum(e.outstanding for e in engines)} "
+        f"window={sum(e.window for e in engines)} tokens={sum(e.tokens_rate for e in engines):.0f}/s "
+        f"images={sum(e.images_rate for e in engines):.1f}/s{causes}"
     )
 
 
@@ -108,7 +188,23 @@ def panel(moment: Moment) -> Table:
     whole = Table.grid()
     whole.add_row(grid)
     whole.add_row("  ".join(shown))
+    if moment.engines:
+        whole.add_row(_engines_table(moment.engines))
     return whole
+
+
+def _engines_table(engines: tuple[Served, ...]) -> Table:
+    """A line a replica, the first of many; the log line has the sums."""
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("replica", "state", "at it", "window", "tokens/s", "images/s", "idle s"):
+        table.add_column(name, justify="left" if name in ("replica", "state", "idle s") else "right")
+    for each in engines[:SHOWN_ENGINES]:
+        idle = ", ".join(f"{cause} {seconds:.0f}" for cause, seconds in sorted(each.idle.items()) if seconds >= 1)
+        rates = f"{each.tokens_rate:.0f}", f"{each.images_rate:.1f}"
+        table.add_row(each.name, each.state, str(each.outstanding), str(each.window), *rates, idle)
+    if len(engines) > SHOWN_ENGINES:
+        table.add_row(f"and {len(engines) - SHOWN_ENGINES} more", "", "", "", "", "", "")
+    return table
 
 
 @contextmanager

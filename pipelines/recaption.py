@@ -23,6 +23,8 @@ from captioner.registry import build
 from captioner.types import ShardInput
 from pipelines.actors import Job, Report, Trouble, cluster_cpus, ray_cluster, start_workers
 from pipelines.caption_shard import Done
+from pipelines.costs import FREE, Price
+from pipelines.models import Access
 from shards import card, commits, manifest
 from shards import plan as plans
 from shards.manifest import Manifest
@@ -40,6 +42,22 @@ UNREAD_IN_A_ROW = 10  # one missing shard is the shard's fault, ten in a row are
 SILENT_SECONDS = 300.0  # so long may every worker be dead or not yet placed before the cluster counts as gone
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A run as it is asked for: what is made, where to, how fast, on which cluster, and by whose engines.
+
+    access: how workers reach served models, None for an engine that runs in them. price: what the time costs.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    output: str
+    pace: Pace
+    address: str
+    access: Access | None = None
+    price: Price = FREE
+
+
 @dataclass(slots=True, kw_only=True)
 class RunState:
     """Where a run stands; the driver's whole memory of it."""
@@ -50,6 +68,7 @@ class RunState:
     committed_before: int = 0
     committed: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
+    spent: Counter[str] = field(default_factory=Counter)
     bytes_planned: int = 0
     bytes_done: int = 0
     from_journal: int = 0
@@ -66,6 +85,7 @@ class RunState:
         self.committed.add(done.shard)
         self.failed_in_a_row = 0
         self.counts.update(done.counts)
+        self.spent.update(done.spent)
         self.bytes_done += size
         self.from_journal += done.from_journal
         self.unread_in_a_row = self.unread_in_a_row + 1 if (done.reason or "").startswith("source_") else 0
@@ -88,12 +108,13 @@ class RunState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """How a run ended. exit_code: see the README's table."""
+    """How a run ended. exit_code: see the README's table. seconds: that it took."""
 
     run_id: str
     exit_code: int
     manifest: Manifest | None
     state: RunState
+    seconds: float
 
 
 def make_plan(recipe: Recipe, input_url: str, versions: dict[str, str]) -> Plan:
@@ -115,9 +136,9 @@ def _limited(source: Any, inputs: list[ShardInput], limit: int) -> Iterator[Shar
             return
 
 
-def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str, show: Show) -> Finished:
+def recaption(order: Order, show: Show) -> Finished:
     """Run a plan to its end or to where it stops; the same call resumes. Raises Refused, OutOfService, CorruptState."""
-    store = Store(output)
+    store, plan = Store(order.output), order.plan
     probe(store)
     plans.enter(store, plan)
     there = commits.committed(store)
@@ -127,12 +148,18 @@ def recaption(recipe: Recipe, plan: Plan, output: str, pace: Pace, address: str,
     state.bytes_planned = sum(shard.size for shard in state.waiting)
     with _records_checked(store, there, state) as begin:
         if state.waiting:
-            with ray_cluster(address), _asked_to_stop(state):
-                _dispatch(state, Job(output=store.url, run_id=plan.run_id, recipe=recipe, pace=pace), show, begin)
+            with ray_cluster(order.address), _asked_to_stop(state):
+                _dispatch(state, order, store.url, _shown_and_paid(show, order.price, begin))
     published = manifest.publish(store, plan, plan.versions["recap"]) if commits.committed(store) else None
     if published is not None and published.complete:
         card.write(store, plan, published)
-    return Finished(run_id=plan.run_id, exit_code=_exit_code(state, published), manifest=published, state=state)
+    return Finished(
+        run_id=plan.run_id,
+        exit_code=_exit_code(state, published),
+        manifest=published,
+        state=state,
+        seconds=time.monotonic() - state.started,
+    )
 
 
 @contextmanager
@@ -171,19 +198,28 @@ def _exit_code(state: RunState, published: Manifest | None) -> int:
     return int(troubled or counts.get("failed", 0) > 0)
 
 
-def _dispatch(state: RunState, job: Job, show: Show, begun: Callable[[], None]) -> None:
-    """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here.
+def _shown_and_paid(show: Show, price: Price, begin: Callable[[], None]) -> Show:
+    """What is done about every half second: show, stop when the budget is gone, and begin what waits for work to go."""
 
-    begun is called once some worker has a shard.
-    """
-    count = job.pace.workers or min(cluster_cpus(), len(state.waiting))
-    workers = start_workers(count, job)
-    desk = _Desk(state=state, job=job, seats=[worker for _ in range(job.pace.open_shards) for worker in workers])
+    def each_time(state: RunState, reports: list[Report]) -> None:
+        show(state, reports)
+        if reports:
+            begin()
+        if price.used_up(time.monotonic() - state.started):
+            state.stop(f"the budget of {price.budget:g} is spent; the same command with a larger --budget goes on", 3)
+
+    return each_time
+
+
+def _dispatch(state: RunState, order: Order, output: str, show: Show) -> None:
+    """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here."""
+    pace = order.pace
+    job = Job(output=output, run_id=order.plan.run_id, recipe=order.recipe, pace=pace, access=order.access)
+    workers = start_workers(pace.workers or min(cluster_cpus(), len(state.waiting)), job)
+    desk = _Desk(state=state, job=job, seats=[worker for _ in range(pace.open_shards) for worker in workers])
     reports = _Reports(workers)
     while desk.open() or (state.waiting and state.stop_reason is None):
         desk.hand_out()
-        if desk.open():
-            begun()
         desk.take_back()
         show(state, reports.latest())
         if state.stop_reason is not None:

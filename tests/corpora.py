@@ -24,6 +24,7 @@ from captioner.recipe import Limits, Pace, Recipe
 from captioner.registry import Part, build, part
 from pipelines.caption_shard import Done, Line, attempt_shard, caption_shard
 from pipelines.gate import Gate
+from pipelines.quality import Band, Quality
 from shards import manifest
 from shards import plan as plans
 from shards.pack import Packed, pack
@@ -137,11 +138,17 @@ async def caption(
             ),
             gate=Gate(room=lambda: 24, max_bytes=2**28),
             pace=pace,
+            quality=Quality(band=Band(window=0)),
+            distrust=_nobody,
         )
         if zombie:
             done = [await attempt_shard(shard, line, last=True) for shard in wanted]
             return [each for each in done if each is not None]
         return [await caption_shard(shard, line) for shard in wanted]
+
+
+async def _nobody(name: str) -> None:
+    raise AssertionError(f"{name} is distrusted, and there is no pool")
 
 
 def _built(table: Any, parts: Sequence[Part]) -> tuple[Any, ...]:

@@ -2,5 +2,8 @@
 
 ENGINES = {
     "experts": "captioner.engines.experts:Experts",
+    "sglang": "captioner.engines.served:SGLang",
+    "vllm": "captioner.engines.served:VLLM",
+    "openai": "captioner.engines.served:OpenAI",
     "fake": "captioner.engines.fake:Fake",
 }

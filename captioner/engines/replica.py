@@ -8,7 +8,7 @@ import os
 import uuid
 from binascii import a2b_base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import aiohttp
@@ -111,7 +111,7 @@ class HttpReplica:
         # A connection that was made meanwhile may lead to another process than the one that was recognised.
         if self._doubtful:
             await self._recognise()
-        return caption
+        return replace(caption, replica=self.name)
 
     async def prove(self) -> None:
         """Ask who it is, and about one tiny picture; awaited without a deadline, as `ask` is.

@@ -129,7 +129,9 @@ class Dispatch:
         for item in waiting:
             if item.done:
                 continue
-            rooms = [each for each in self.members if suspects.may_join(item, each.flights, now, others_wait=others_wait)]
+            rooms = [
+                each for each in self.members if suspects.may_join(item, each.flights, now, others_wait=others_wait)
+            ]
             member = self._choose(item, now, rooms) if rooms else None
             if member is None:
                 self.lanes.suspects.append(item)

@@ -1,0 +1,157 @@
+"""How a worker asks its engine: through slots when it runs there too, through a pool when it is served elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from captioner.engines import ENGINES
+from captioner.engines.pool import Pool, PoolStats
+from captioner.engines.served import Served
+from captioner.engines.slots import Slots
+from captioner.errors import EngineUnavailable
+from captioner.recipe import Pace, Recipe
+from captioner.registry import build
+from captioner.types import Engine
+from pipelines.models import Access
+
+log = logging.getLogger("recap")
+
+DISTRUSTED_AT_MOST = 2  # a replica may come back so often after its captions went bad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """How much an engine is used. slots: requests it takes at once. busy_seconds: slot-seconds since it was entered."""
+
+    slots: int
+    busy_seconds: float
+    asked: int
+    pool: PoolStats | None = None
+
+
+class Inside:
+    """An engine that runs in the worker, asked by so many requests at once."""
+
+    def __init__(self, engine: Engine, slots: int) -> None:
+        self._slots = Slots(engine, slots)
+
+    @property
+    def engine(self) -> Engine:
+        return self._slots
+
+    def room(self) -> int:
+        """How many requests it wants to have."""
+        return self._slots.slots
+
+    def use(self) -> Use:
+        return Use(slots=self._slots.slots, busy_seconds=self._slots.busy_seconds, asked=self._slots.asked)
+
+    async def serve_at(self, urls: Iterable[str]) -> None:
+        """There is nothing elsewhere."""
+
+    async def distrust(self, name: str) -> None:
+        """There is nobody else to ask."""
+
+    async def __aenter__(self) -> Connection:
+        await self._slots.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._slots.__aexit__(*exc)
+
+
+@dataclass(slots=True, kw_only=True)
+class Elsewhere:
+    """A pool of replicas, which may come and go while it is asked.
+
+    max_slots: requests of this worker at one replica at most, 0 for as many as the pool finds good.
+    """
+
+    served: Served
+    access: Access
+    max_slots: int = 0
+    _urls: tuple[str, ...] = field(init=False)
+    _pool: Pool = field(init=False)
+    _distrusted: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._urls = self.access.endpoints
+        self._pool = Pool([self._replica(url) for url in self._urls], self.access.settings(self.max_slots))
+
+    def _replica(self, url: str) -> Any:
+        return self.served.replica(url, self.access.whose)
+
+    @property
+    def engine(self) -> Engine:
+        return self._pool
+
+    def room(self) -> int:
+        """How many requests it wants to have."""
+        return self._pool.capacity
+
+    def use(self) -> Use:
+        stats = self._pool.stats()
+        return Use(
+            slots=sum(each.slots or each.window for each in stats.replicas if each.state in ("serving", "suspect")),
+            busy_seconds=sum(each.busy_slot_seconds for each in stats.replicas),
+            asked=stats.asks,
+            pool=stats,
+        )
+
+    async def serve_at(self, urls: Iterable[str]) -> None:
+        """Ask at these URLs from now on."""
+        wanted = tuple(urls)
+        if wanted != self._urls:
+            self._urls = wanted
+            await self._pool.update([self._replica(url) for url in wanted])
+
+    async def distrust(self, name: str) -> None:
+        """Give a replica whose captions went bad nothing more, and take it back once it proves itself anew.
+
+        Not for ever: what goes bad a third time stays away. The last one stays in any case: with nobody to compare it
+        with, only the band for all captions can judge it.
+        """
+        if name not in self._urls or len(self._urls) < 2:
+            return
+        self._distrusted[name] += 1
+        back = self._distrusted[name] <= DISTRUSTED_AT_MOST
+        log.warning("replica distrusted: name=%s times=%d comes_back=%s", name, self._distrusted[name], back)
+        await self._pool.drain(name)
+        if back:
+            await self._pool.update([self._replica(url) for url in self._urls])
+        else:
+            self._urls = tuple(url for url in self._urls if url != name)
+
+    async def __aenter__(self) -> Connection:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._pool.__aexit__(*exc)
+
+
+Connection = Inside | Elsewhere
+
+
+def connection(recipe: Recipe, pace: Pace, access: Access | None) -> Connection:
+    """The way to a recipe's engine; nothing is started or asked before it is entered."""
+    engine: Any = build(ENGINES, recipe.engine.name, recipe.engine.settings)
+    if access is None:
+        return Inside(engine, pace.slots or engine.SLOTS)
+    if not isinstance(engine, Served):
+        raise EngineUnavailable(f"{recipe.engine.name} is not served by anybody")
+    return Elsewhere(served=engine, access=access, max_slots=pace.slots)
+
+
+def ahead(pace: Pace) -> int:
+    """Samples beyond those at the engine: decoded, so that a freed slot never waits, or waiting for their journal."""
+    return 4 * pace.decoders + 4 + pace.open_shards * pace.journal_every
+
+
+def room(way: Connection, pace: Pace) -> Callable[[], int]:
+    """How many samples a worker may hold open now."""
+    return lambda: way.room() + ahead(pace)
