@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from shards import commits, ledger
 from shards.store import Store
 from shards.verify import verify
 from tests.corpora import make_shards
-from tests.processes import all_gone, datacomp, descendants, kill, run
+from tests.processes import alive, all_gone, datacomp, descendants, kill, run
 
 MARKS = {"worker": "ray::Worker", "decoder": "captioner.media.decoder_child"}
 # Long enough answers that a run outlives many kills, few enough slots that every one of them is busy.
@@ -40,6 +42,9 @@ class Campaign:
     runs: int = 0
     codes: list[int] = field(default_factory=list)
     orphans: int = 0
+    left: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # Ray's own, who outlived a killed driver, and their words
 
 
 def answers(out: Path | str) -> Answers:
@@ -59,24 +64,49 @@ def in_turn(kills: int) -> list[str]:
     return [("worker", "decoder", "driver")[number % 3] for number in range(kills)]
 
 
-def campaign(folder: Path, victims: list[str], seed: int) -> Campaign:
-    """Run over folder/in until it is done, with these kills on the way."""
+def campaign(folder: Path, victims: list[str], seed: int, seconds: float = 900.0) -> Campaign:
+    """Run over folder/in until it is done, with these kills on the way. Raises TimeoutError, with nobody left."""
     dice, told = random.Random(seed), Campaign()
     victims = list(victims)
     tries = len(victims) + 2
+    end = time.monotonic() + seconds
     while victims or not told.codes or told.codes[-1] not in (0, 1):
         driver = subprocess.Popen(
             datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(tries)),
             stderr=subprocess.DEVNULL,
         )
         told.runs += 1
-        while victims and driver.poll() is None:
-            _strike(driver, victims, dice, told)
-        told.codes.append(driver.wait(timeout=600))
+        with _ended(driver):
+            while victims and driver.poll() is None:
+                _strike(driver, victims, dice, told)
+                if time.monotonic() > end:
+                    raise TimeoutError(f"a run was not done after {seconds:.0f} s, with {len(victims)} kills to go")
+            told.codes.append(_code(driver, end, seconds))
         if victims and told.codes[-1] in (0, 1):
-            print(f"the run was done with {len(victims)} kills left over: give it more samples", flush=True)
+            print(f"the run was done with {len(victims)} kills left over: give it more samples", file=sys.stderr)
             break
     return told
+
+
+def _code(driver: subprocess.Popen[bytes], end: float, seconds: float) -> int:
+    try:
+        return driver.wait(timeout=max(1.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"a run was not done after {seconds:.0f} s") from None
+
+
+@contextmanager
+def _ended(driver: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens, the driver and all that it started are gone afterwards."""
+    try:
+        yield
+    finally:
+        if driver.poll() is None:
+            family = descendants(driver.pid)
+            driver.kill()
+            driver.wait()
+            for pid in family:
+                kill(pid)
 
 
 def _strike(driver: subprocess.Popen[bytes], victims: list[str], dice: random.Random, told: Campaign) -> None:
@@ -93,12 +123,13 @@ def _strike(driver: subprocess.Popen[bytes], victims: list[str], dice: random.Ra
     if pids and kill(dice.choice(pids)):
         victims.pop(0)
         told.kills[victim] += 1
-        print(f"kill {sum(told.kills.values()):3d} {victim}", flush=True)
+        print(f"kill {sum(told.kills.values()):3d} {victim}", file=sys.stderr, flush=True)
     if victim == "driver":
         driver.wait()
         # Ray's own agents live on for about a minute; ours must not.
         ours = [pid for pid, words in family.items() if any(mark in words for mark in MARKS.values())]
         told.orphans += not all_gone(ours, 30)
+        told.left += [(pid, words) for pid, words in family.items() if alive(pid)]
 
 
 def judge(folder: Path, told: Campaign) -> list[str]:
