@@ -30,11 +30,12 @@ from tests import kills
 from tests.chaos_page import HEAD, OTHERWISE, Page, Result
 from tests.chaos_race import race_on_disk, race_on_s3
 from tests.chaos_workers import Hung, killed_on_disk, killed_on_s3, zombies
-from tests.processes import kill, run, words
+from tests.corpora import make_shards
+from tests.processes import datacomp, kill, run, words
 
 TELL_SECONDS = 10.0
-KILLS_PER_RUN = 12
-RUN_SECONDS = 900.0  # a run of 12 kills takes about one minute
+KILLS_PER_RUN = 16
+RUN_SECONDS = 900.0  # a run of 16 kills takes one or two minutes
 RAY_SHARDS, RAY_SAMPLES = 8, 120
 
 
@@ -90,9 +91,9 @@ NAMES = ("disk", "s3", "race", "race-s3", "zombies", "ray")
 
 
 def ray_killed(result: Result, folder: Path, actors: int, drivers: int, seed: int) -> None:
-    """Kill Ray actors and the drivers of runs that a user started, a dozen a run."""
-    kills.make_shards(folder / "in", RAY_SHARDS, RAY_SAMPLES)
-    whole = run(*kills.datacomp(folder / "in", folder / "undisturbed", *kills.OPTIONS), timeout=RUN_SECONDS)
+    """Kill Ray actors and the drivers of runs as a user starts them, some of both in a run."""
+    make_shards(folder / "in", RAY_SHARDS, RAY_SAMPLES)
+    whole = run(*datacomp(folder / "in", folder / "undisturbed", *kills.AT_ONCE), timeout=RUN_SECONDS)
     assert whole.returncode in (0, 1), whole.stderr
     victims = ["worker"] * actors + ["driver"] * drivers
     random.Random(seed).shuffle(victims)
@@ -103,14 +104,17 @@ def ray_killed(result: Result, folder: Path, actors: int, drivers: int, seed: in
         for name in ("in", "undisturbed"):
             (here / name).symlink_to(folder / name)
         try:
-            told = kills.campaign(here, victims[:KILLS_PER_RUN], seed + result.rounds, RUN_SECONDS)
+            now = victims[:KILLS_PER_RUN]
+            told = kills.campaign(here, now, seed + result.rounds, RUN_SECONDS, lambda victim: result.killed())
         except TimeoutError as error:
             result.book(OTHERWISE, str(error))
             break
         left += told.left
-        for _ in range(told.kills.total()):
-            result.killed()
-        _take(victims, told)
+        if not told.kills:
+            result.book(OTHERWISE, "a run ended before anybody was killed")
+            break
+        for victim in told.kills.elements():
+            victims.remove(victim)
         for problem in kills.judge(here, told):
             kind = next((kind for kind in ("lost", "doubled") if problem.startswith(kind)), OTHERWISE)
             result.book(kind, problem)
@@ -118,12 +122,6 @@ def ray_killed(result: Result, folder: Path, actors: int, drivers: int, seed: in
     for pid, said in left:
         if words(pid) == said:
             kill(pid)
-
-
-def _take(victims: list[str], told: kills.Campaign) -> None:
-    for victim, count in told.kills.items():
-        for _ in range(count):
-            victims.remove(victim)
 
 
 @contextmanager

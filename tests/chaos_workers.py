@@ -39,6 +39,10 @@ class Hung(Exception):
     """Something did not end in its time."""
 
 
+class Stopped(Exception):
+    """This command, or another lane, was ended: that is unfinished, not wrong."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """Where rounds are played. outs: the URL or path under which each has its output; writes: see _Corpus."""
@@ -130,7 +134,7 @@ class _Round:
         self.held = Held(self.out)
 
     def play(self, kills: int, result: Result) -> int:
-        """Kill so many workers, if the work lasts, then let one end it; how many were killed. Raises Hung."""
+        """Kill so many workers, if the work lasts, then let one end it; how many were. Raises Hung and Stopped."""
         done, held = 0, 0
         while True:
             asked_before = asked(self.log)
@@ -192,7 +196,7 @@ class _Round:
         if time.monotonic() > self.deadline:
             raise Hung(f"{who} was still at {self.out} after {ROUND_SECONDS:.0f} s")
         if self.stopped.is_set():
-            raise Hung("the campaign was stopped")
+            raise Stopped
 
 
 @dataclass(slots=True)
@@ -238,6 +242,8 @@ def _lane(ground: Ground, purse: _Purse, seed: int, lane: int) -> None:
                 judged(ground.undisturbed, out, result)
             except Hung as error:
                 result.book(OTHERWISE, str(error))
+            except Stopped:
+                return
             finally:
                 _book_faults(ground, result)
                 purse.back(share)
@@ -273,16 +279,16 @@ def _campaign(ground: Ground, purse: _Purse, seed: int) -> None:
 
 def undisturbed(folder: Path, shards: Path) -> Answers:
     """What a run that nobody touches comes to."""
-    whole = recipe(folder / "undisturbed.log")
+    whole = recipe()
     run_here(whole, planned(whole, shards), folder / "undisturbed")
     return answers(folder / "undisturbed")
 
 
 def killed_on_disk(result: Result, folder: Path, kills: int, seed: int, shards: int = 40) -> None:
-    """Kill workers on a local disk, 30 a corpus."""
+    """Kill workers on a local disk, 36 a corpus."""
     made = make_tiny_shards(folder / "in", shards=shards, per_shard=40)
     ground = Ground(folder=folder, shards=str(made), outs=f"{folder}/out-", undisturbed=undisturbed(folder, made))
-    _campaign(ground, _Purse(kills, 30, result), seed)
+    _campaign(ground, _Purse(kills, 36, result), seed)
 
 
 def killed_on_s3(result: Result, folder: Path, kills: int, seed: int) -> None:

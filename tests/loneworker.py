@@ -23,7 +23,7 @@ from captioner.engines import ENGINES
 from captioner.engines.fake import Fake
 from captioner.errors import OutOfService
 from captioner.recipe import Pace, Recipe
-from captioner.registry import part
+from captioner.registry import Part, part
 from captioner.types import Caption, CaptionRequest, ShardInput
 from pipelines.actors import Job, Trouble, Worker
 from shards import commits
@@ -32,9 +32,9 @@ from shards.store import Store
 from tests import corpora
 from tests.processes import ROOT, alive, kill, words
 
-ENGINES["counted"] = "tests.loneworker:Counted"
 MARK = "tests.loneworker"  # what a worker's command line holds
 PACE = Pace(workers=1)
+ODD = {"looping": 0.05, "refused": 0.05}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +60,19 @@ class Counted:
             os.write(descriptor, b".")
         finally:
             os.close(descriptor)
-        return await Fake(seconds=self.seconds, sigma=0.6, looping=0.05, refused=0.05).caption(request)
+        return await Fake(seconds=self.seconds, sigma=0.6, **ODD).caption(request)
 
 
-def recipe(log: Path) -> Recipe:
-    """What the campaigns make: small pictures, every filter, answers that are counted."""
+def recipe(engine: Part | None = None) -> Recipe:
+    """What the campaigns make: small pictures, every filter; by default with answers that nobody counts, at once."""
     made = corpora.fake_recipe()
     screens = tuple(each for each in made.screens if each.name != "resolution")
-    return replace(made, screens=screens, engine=part(ENGINES, "counted", log=str(log)))
+    return replace(made, screens=screens, engine=engine or part(ENGINES, "fake", **ODD))
 
 
 def work(config: dict[str, str]) -> int:
     """Caption whatever shard has no record yet, in an order of one's own, as a worker of a run does."""
-    made = recipe(Path(config["log"]))
+    made = recipe(part(ENGINES, "counted", log=config["log"]))
     store = Store(config["out"])
     try:
         plan = plans.read(store) or corpora.planned(made, config["in"])
@@ -106,7 +106,10 @@ async def _caption(job: Job, waiting: list[ShardInput]) -> list[Trouble]:
 def main() -> None:
     """Fork a worker for each line on stdin."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for them
-    recipe(Path(os.devnull))  # imports every screen and filter: 0.25 s that no child has to spend
+    ENGINES["counted"] = "tests.loneworker:Counted"
+    recipe(
+        part(ENGINES, "counted", log=os.devnull)
+    )  # imports every screen and filter: 0.25 s that no child has to spend
     for line in sys.stdin:
         config = json.loads(line)
         pid = os.fork()
