@@ -111,7 +111,9 @@ def ray_killed(result: Result, folder: Path, actors: int, drivers: int, seed: in
             break
         left += told.left
         if not told.kills:
-            result.book(OTHERWISE, "a run ended before anybody was killed")
+            result.book(
+                OTHERWISE, f"a run ended before anybody was killed: {told.false_ends or 'more samples are needed'}"
+            )
             break
         for victim in told.kills.elements():
             victims.remove(victim)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captioner.recipe import Pace
-from shards import commits, ledger
+from shards import commits, ledger, manifest
 from shards.store import Store
 from shards.verify import verify
 from tests.corpora import make_shards
@@ -29,6 +29,7 @@ from tests.processes import alive, all_gone, datacomp, descendants, kill, run
 
 MARKS = {"worker": "ray::Worker", "decoder": "captioner.media.decoder_child"}
 # Long enough answers that a run outlives many kills, few enough slots that every one of them is busy.
+FALSE_ENDS = 3  # runs that say that they are complete and are not, before a campaign ends
 AT_ONCE = ("--fake.looping", "0.1", "--fake.refused", "0.05")
 OPTIONS = (*AT_ONCE, "--fake.seconds", "0.25", "--pace.slots", "4")
 
@@ -43,6 +44,7 @@ class Campaign:
     runs: int = 0
     codes: list[int] = field(default_factory=list)
     orphans: int = 0
+    false_ends: list[str] = field(default_factory=list)
     left: list[tuple[int, str]] = field(
         default_factory=list
     )  # Ray's own, who outlived a killed driver, and their words
@@ -76,12 +78,13 @@ def campaign(
     victims = list(victims)
     tries = len(victims) + 2
     end = time.monotonic() + seconds
-    while victims or not told.codes or told.codes[-1] not in (0, 1):
-        driver = subprocess.Popen(
-            datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(tries)),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    while victims or not told.codes or told.codes[-1] not in (0, 1) or not _whole(folder / "out"):
+        with open(folder / "driver.log", "ab") as log:
+            driver = subprocess.Popen(
+                datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(tries)),
+                stdout=log,
+                stderr=log,
+            )
         told.runs += 1
         with _ended(driver):
             while victims and driver.poll() is None:
@@ -91,10 +94,25 @@ def campaign(
                 if time.monotonic() > end:
                     raise TimeoutError(f"a run was not done after {seconds:.0f} s, with {len(victims)} kills to go")
             told.codes.append(_code(driver, end, seconds))
-        if victims and told.codes[-1] in (0, 1):
+        if told.codes[-1] not in (0, 1):
+            continue
+        if not _whole(folder / "out"):
+            told.false_ends.append(f"exit code {told.codes[-1]}, unfinished: {_last_words(folder / 'driver.log')}")
+            if time.monotonic() > end or len(told.false_ends) == FALSE_ENDS:
+                raise TimeoutError("; ".join(told.false_ends))
+        elif victims:
             print(f"the run was done with {len(victims)} kills left over: give it more samples", file=sys.stderr)
             break
     return told
+
+
+def _whole(out: Path) -> bool:
+    newest = manifest.latest(Store(str(out)))
+    return newest is not None and newest.complete
+
+
+def _last_words(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-2:])[-300:]
 
 
 def _code(driver: subprocess.Popen[bytes], end: float, seconds: float) -> int:
@@ -149,6 +167,7 @@ def judge(folder: Path, told: Campaign) -> list[str]:
     wrong += [f"lost or otherwise: {each}" for each in list(undisturbed - disturbed)[:5]]
     wrong += [f"doubled or otherwise: {each}" for each in list(disturbed - undisturbed)[:5]]
     wrong += [f"{told.orphans} killed drivers left processes behind"] if told.orphans else []
+    wrong += told.false_ends
     wrong += [] if verdict.complete else ["the run did not finish"]
     return wrong
 
