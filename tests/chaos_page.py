@@ -23,7 +23,7 @@ STATE = "<!-- state: "
 
 @dataclass(slots=True)
 class Result:
-    """One campaign: what was done, what was found. redone_most and redone_sum: asks made again after a kill."""
+    """One campaign: what was done, what was found. redone_most and redone_sum: samples asked about again."""
 
     title: str
     wanted: str = ""
@@ -120,8 +120,8 @@ LEGEND = f"""## What the columns mean
 * **rounds**: corpora made from nothing to their end (for the races: keys). **samples**: ledger rows judged at their
   ends (for the races: commits tried).
 * **faults**: requests that the proxy between workers and store spoilt; by kind below.
-* **redone a kill**: asks that the engine had got in the killed life and that neither a commit record nor a journal
-  kept, so that they are made again. A sample may need two asks, so samples are fewer. Over {MOST_REDONE} is wrong.
+* **redone a kill**: samples that the engine had been asked about in the killed life and that neither a commit record
+  nor a journal kept, so that they are asked about again. Over {MOST_REDONE} is wrong.
 * **lost**: samples of an undisturbed run that are not in the corpus with the same outcome, reason and caption; files
   gone. **doubled**: those that are there once too often. **torn**: records, ledgers, tars or manifests that are not as
   they were sealed. **unaccounted**: input bytes or counts that do not add up. All by `recap verify`, which reads every

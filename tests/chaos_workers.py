@@ -23,7 +23,7 @@ from tests.chaos_page import OTHERWISE, SHOWN, Result
 from tests.corpora import planned, run_here
 from tests.faultproxy import FaultProxy, Faults
 from tests.kills import Answers, answers
-from tests.loneworker import Workers, recipe
+from tests.loneworker import FIRST, Workers, recipe
 from tests.processes import alive, kill
 from tests.s3 import seaweedfs, upload
 from tests.tinyshards import make_tiny_shards
@@ -61,7 +61,7 @@ class Ground:
 
 @dataclass(slots=True)
 class Held:
-    """Asks whose answer a kill can no longer take: in a committed ledger, or in the journal of an open shard."""
+    """Samples whose caption a kill can no longer take: in a committed ledger, or in the journal of an open shard."""
 
     out: str
     _committed: dict[str, int] = field(default_factory=dict)
@@ -73,11 +73,11 @@ class Held:
         if plan is None:
             return 0
         for shard in commits.committed(store) - self._committed.keys():
-            self._committed[shard] = _asks_of(store, shard)
+            self._committed[shard] = _asked_in(store, shard)
         open_shards = [each.shard for each in plan.inputs if each.shard not in self._committed]
         with ThreadPoolExecutor(8) as pool:
             kept = list(pool.map(lambda shard: journal.load(store, plan.run_id, shard), open_shards))
-        waiting = sum(entry.row.attempts or 0 for entries in kept for entry in entries.values())
+        waiting = sum(bool(entry.row.attempts) for entries in kept for entry in entries.values())
         return sum(self._committed.values()) + waiting
 
     def complete(self) -> bool:
@@ -86,16 +86,21 @@ class Held:
         return plan is not None and len(commits.committed(Store(self.out))) == len(plan.inputs)
 
 
-def _asks_of(store: Store, shard: str) -> int:
+def _asked_in(store: Store, shard: str) -> int:
     record = commits.read(store, shard)
     assert record is not None
     name = next(file.name for file in record.files if file.name.endswith(".parquet"))
-    return sum(row.attempts or 0 for row in ledger.from_parquet(store.read(name)))
+    return sum(bool(row.attempts) for row in ledger.from_parquet(store.read(name)))
 
 
 def asked(log: Path) -> int:
     """Asks that reached the engine."""
     return log.stat().st_size if log.exists() else 0
+
+
+def begun(log: Path) -> int:
+    """Samples that were asked about, each time that it was for the first time."""
+    return log.read_bytes().count(FIRST) if log.exists() else 0
 
 
 def judged(undisturbed: Answers, out: str, result: Result) -> None:
@@ -137,7 +142,7 @@ class _Round:
         """Kill so many workers, if the work lasts, then let one end it; how many were. Raises Hung and Stopped."""
         done, held = 0, 0
         while True:
-            asked_before = asked(self.log)
+            begun_before = begun(self.log)
             pid = self._start()
             if done == kills:
                 self._wait(pid, lambda: False)
@@ -151,7 +156,7 @@ class _Round:
             now = self.held.count()
             if struck:
                 done += 1
-                result.killed(max(0, asked(self.log) - asked_before - (now - held)))
+                result.killed(max(0, begun(self.log) - begun_before - (now - held)))
             held = now
 
     def _start(self) -> int:

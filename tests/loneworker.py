@@ -34,12 +34,16 @@ from tests.processes import ROOT, alive, kill, words
 
 MARK = "tests.loneworker"  # what a worker's command line holds
 PACE = Pace(workers=1)
+FIRST = b"."
 ODD = {"looping": 0.05, "refused": 0.05}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """The fake engine, which notes every ask in a file, so that what is asked twice can be counted from outside."""
+    """The fake engine, which notes every ask in a file, so that what is asked twice can be counted from outside.
+
+    One byte an ask: FIRST for a sample's first, another for those that its filters cause.
+    """
 
     MODEL: ClassVar[str] = "recap-fake"
     REVISION: ClassVar[str] = "1"
@@ -57,7 +61,7 @@ class Counted:
         """Note the ask, durably enough for a SIGKILL, then answer as the fake does."""
         descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, b".")
+            os.write(descriptor, b"+" if request.attempt else FIRST)
         finally:
             os.close(descriptor)
         return await Fake(seconds=self.seconds, sigma=0.6, **ODD).caption(request)
