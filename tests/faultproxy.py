@@ -20,10 +20,11 @@ from types import TracebackType
 from aiohttp import ClientSession, TCPConnector, web
 from yarl import URL
 
-KINDS = ("slow_down", "too_many", "reset", "lose", "cut", "delay")
+KINDS = ("slow_down", "internal", "too_many", "reset", "lose", "cut", "delay")
 # Answers that never reach the server.
 ANSWERS = {
     "slow_down": (503, "SlowDown"),
+    "internal": (500, "InternalError"),
     "too_many": (429, "TooManyRequests"),
     "forbid": (403, "AccessDenied"),
     "conflict": (409, "ConditionalRequestConflict"),
@@ -35,9 +36,9 @@ HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "te", "trailer",
 class Faults:
     """What to spoil. share: of all requests; of: which kinds, chosen evenly; only: which (method, path) may be spoilt.
 
-    slow_down, too_many, forbid, conflict: an answer of our own; reset: none; lose: the server acts, its answer is
-    dropped; cut: half the answer's body; delay: a late one; garble: one bit of a body otherwise; whole: ranges are
-    ignored; misplace: a wrong Content-Range; take: a put is said to be done.
+    slow_down, internal, too_many, forbid, conflict: an answer of our own; reset: none; lose: the server acts, its
+    answer is dropped; cut: half the answer's body, or a lost answer when it has none; delay: a late one; garble: one
+    bit of a body otherwise; whole: ranges are ignored; misplace: a wrong Content-Range; take: a put is said to be done.
     """
 
     share: float = 0.1
@@ -48,13 +49,19 @@ class Faults:
 
 @dataclass(slots=True)
 class FaultProxy:
-    """The proxy, in a thread of its own. injected counts spoilt requests by kind, passed all others."""
+    """The proxy, in a thread of its own.
+
+    injected counts spoilt requests by kind, passed all others, writes those that would change the store; open are now
+    under way.
+    """
 
     upstream: str
     faults: Faults
     seed: int = 1
     injected: Counter[str] = field(default_factory=Counter)
     passed: int = 0
+    writes: int = 0
+    open: int = 0
     url: str = ""
     _bodies: dict[str, bytes] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
@@ -100,12 +107,22 @@ class FaultProxy:
         return self._dice.choice(self.faults.of) if chosen else None
 
     async def _handle(self, request: web.Request, session: ClientSession) -> web.StreamResponse:
+        self.writes += request.method not in ("GET", "HEAD")
+        self.open += 1
+        try:
+            return await self._answer(request, session)
+        except ConnectionResetError:  # who asked was killed meanwhile
+            return _hang_up(request)
+        finally:
+            self.open -= 1
+
+    async def _answer(self, request: web.Request, session: ClientSession) -> web.StreamResponse:
+        body = await request.read()
         fate = self._fate(request)
         if fate is None:
             self.passed += 1
         else:
             self.injected[fate] += 1
-        body = await request.read()
         if fate in ANSWERS:
             status, code = ANSWERS[fate]
             return web.Response(
@@ -134,6 +151,9 @@ class FaultProxy:
         target = URL(self.upstream + request.raw_path, encoded=True)
         async with session.request(request.method, target, headers=headers, data=body, allow_redirects=False) as answer:
             content = await answer.read()
+        if fate == "cut" and (request.method == "HEAD" or not content):
+            self.injected.update({"cut": -1, "lose": 1})  # without a body there is nothing to cut
+            fate = "lose"
         if fate == "lose":
             return _hang_up(request)
         if fate == "garble" and request.method == "GET":
@@ -161,6 +181,6 @@ def _flip(data: bytes) -> bytes:
 
 
 def _hang_up(request: web.Request) -> web.Response:
-    assert request.transport is not None
-    request.transport.abort()
+    if request.transport is not None:  # else the other side was first
+        request.transport.abort()
     return web.Response()

@@ -2,7 +2,7 @@
 
     python -m tests.kills --kills 30 --seed 1
 
-Workers, decoders and the driver are killed in turn; after a killed driver the same command goes on. Prints one line a
+Workers, decoders and the driver are killed in turn; after a killed driver the same command goes on. Prints one word a
 kill and a summary; exit code 0 when not one sample was lost, doubled or answered otherwise.
 """
 
@@ -15,19 +15,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from captioner.recipe import Pace
-from shards import commits, ledger
+from shards import commits, ledger, manifest
 from shards.store import Store
 from shards.verify import verify
 from tests.corpora import make_shards
-from tests.processes import all_gone, datacomp, descendants, kill, run
+from tests.processes import alive, all_gone, datacomp, descendants, kill, run
 
 MARKS = {"worker": "ray::Worker", "decoder": "captioner.media.decoder_child"}
 # Long enough answers that a run outlives many kills, few enough slots that every one of them is busy.
-OPTIONS = ("--fake.seconds", "0.25", "--fake.looping", "0.1", "--fake.refused", "0.05", "--pace.slots", "4")
+FALSE_ENDS = 3  # runs that say that they are complete and are not, before a campaign ends
+AT_ONCE = ("--fake.looping", "0.1", "--fake.refused", "0.05")
+OPTIONS = (*AT_ONCE, "--fake.seconds", "0.25", "--pace.slots", "4")
 
 Answers = Counter[tuple[str, str, str, str | None, str | None]]
 
@@ -40,6 +44,10 @@ class Campaign:
     runs: int = 0
     codes: list[int] = field(default_factory=list)
     orphans: int = 0
+    false_ends: list[str] = field(default_factory=list)
+    left: list[tuple[int, str]] = field(
+        default_factory=list
+    )  # Ray's own, who outlived a killed driver, and their words
 
 
 def answers(out: Path | str) -> Answers:
@@ -59,46 +67,95 @@ def in_turn(kills: int) -> list[str]:
     return [("worker", "decoder", "driver")[number % 3] for number in range(kills)]
 
 
-def campaign(folder: Path, victims: list[str], seed: int) -> Campaign:
-    """Run over folder/in until it is done, with these kills on the way."""
+def campaign(
+    folder: Path, victims: list[str], seed: int, seconds: float = 900.0, note: Callable[[str], None] = print
+) -> Campaign:
+    """Run over folder/in until it is done, with these kills on the way, each noted by its victim's kind.
+
+    Raises TimeoutError, with nobody left.
+    """
     dice, told = random.Random(seed), Campaign()
     victims = list(victims)
     tries = len(victims) + 2
-    while victims or not told.codes or told.codes[-1] not in (0, 1):
-        driver = subprocess.Popen(
-            datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(tries)),
-            stderr=subprocess.DEVNULL,
-        )
+    end = time.monotonic() + seconds
+    while victims or not told.codes or told.codes[-1] not in (0, 1) or not _whole(folder / "out"):
+        with open(folder / "driver.log", "ab") as log:
+            driver = subprocess.Popen(
+                datacomp(folder / "in", folder / "out", *OPTIONS, "--pace.shard-tries", str(tries)),
+                stdout=log,
+                stderr=log,
+            )
         told.runs += 1
-        while victims and driver.poll() is None:
-            _strike(driver, victims, dice, told)
-        told.codes.append(driver.wait(timeout=600))
-        if victims and told.codes[-1] in (0, 1):
-            print(f"the run was done with {len(victims)} kills left over: give it more samples", flush=True)
+        with _ended(driver):
+            while victims and driver.poll() is None:
+                if (victim := _strike(driver, victims[0], dice, told)) is not None:
+                    victims.pop(0)
+                    note(victim)
+                if time.monotonic() > end:
+                    raise TimeoutError(f"a run was not done after {seconds:.0f} s, with {len(victims)} kills to go")
+            told.codes.append(_code(driver, end, seconds))
+        if told.codes[-1] not in (0, 1):
+            continue
+        if not _whole(folder / "out"):
+            told.false_ends.append(f"exit code {told.codes[-1]}, unfinished: {_last_words(folder / 'driver.log')}")
+            if time.monotonic() > end or len(told.false_ends) == FALSE_ENDS:
+                raise TimeoutError("; ".join(told.false_ends))
+        elif victims:
+            print(f"the run was done with {len(victims)} kills left over: give it more samples", file=sys.stderr)
             break
     return told
 
 
-def _strike(driver: subprocess.Popen[bytes], victims: list[str], dice: random.Random, told: Campaign) -> None:
-    """Wait a random while, then kill the next victim if there is one."""
+def _whole(out: Path) -> bool:
+    newest = manifest.latest(Store(str(out)))
+    return newest is not None and newest.complete
+
+
+def _last_words(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-2:])[-300:]
+
+
+def _code(driver: subprocess.Popen[bytes], end: float, seconds: float) -> int:
+    try:
+        return driver.wait(timeout=max(1.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"a run was not done after {seconds:.0f} s") from None
+
+
+@contextmanager
+def _ended(driver: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens, the driver and all that it started are gone afterwards."""
+    try:
+        yield
+    finally:
+        if driver.poll() is None:
+            family = descendants(driver.pid)
+            driver.kill()
+            driver.wait()
+            for pid in family:
+                kill(pid)
+
+
+def _strike(driver: subprocess.Popen[bytes], victim: str, dice: random.Random, told: Campaign) -> str | None:
+    """Wait a random while, then kill one of the victim's kind; its kind, or None when nobody was there to kill."""
     time.sleep(dice.uniform(0.3, 3.0))
     family = descendants(driver.pid)
     if not any(MARKS["decoder"] in words for words in family.values()):
-        return  # not at work yet
-    victim = victims[0]
+        return None  # not at work yet
     if victim == "driver":
         pids = [driver.pid]
     else:
         pids = sorted(pid for pid, words in family.items() if MARKS[victim] in words)
-    if pids and kill(dice.choice(pids)):
-        victims.pop(0)
-        told.kills[victim] += 1
-        print(f"kill {sum(told.kills.values()):3d} {victim}", flush=True)
+    if not pids or not kill(dice.choice(pids)):
+        return None
+    told.kills[victim] += 1
     if victim == "driver":
         driver.wait()
         # Ray's own agents live on for about a minute; ours must not.
         ours = [pid for pid, words in family.items() if any(mark in words for mark in MARKS.values())]
         told.orphans += not all_gone(ours, 30)
+        told.left += [(pid, words) for pid, words in family.items() if alive(pid)]
+    return victim
 
 
 def judge(folder: Path, told: Campaign) -> list[str]:
@@ -110,6 +167,7 @@ def judge(folder: Path, told: Campaign) -> list[str]:
     wrong += [f"lost or otherwise: {each}" for each in list(undisturbed - disturbed)[:5]]
     wrong += [f"doubled or otherwise: {each}" for each in list(disturbed - undisturbed)[:5]]
     wrong += [f"{told.orphans} killed drivers left processes behind"] if told.orphans else []
+    wrong += told.false_ends
     wrong += [] if verdict.complete else ["the run did not finish"]
     return wrong
 
@@ -125,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="recap-kills-") as name:
         folder = Path(name)
         make_shards(folder / "in", given.shards, given.samples)
-        whole = run(*datacomp(folder / "in", folder / "undisturbed", *OPTIONS), timeout=600)
+        whole = run(*datacomp(folder / "in", folder / "undisturbed", *AT_ONCE), timeout=600)
         assert whole.returncode in (0, 1), whole.stderr
         started = time.monotonic()
         told = campaign(folder, in_turn(given.kills), given.seed)

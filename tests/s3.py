@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def rclone(folder: Path) -> Iterator[dict[str, str]]:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, and nobody on the one 10,000 above, where SeaweedFS puts its gRPC."""
     found: list[int] = []
-    for port in range(21000, 30000):
+    ports = range(21000, 30000)
+    for port in random.sample(ports, len(ports)):  # whoever starts a server at the same time looks elsewhere
         if all(_is_free(each) for each in (port, port + 10000)):
             found.append(port)
         if len(found) == count:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.corpora import make_shards
-from tests.kills import OPTIONS, campaign, in_turn, judge
+from tests.kills import AT_ONCE, campaign, in_turn, judge
 from tests.processes import datacomp, run
 
 
 def test_a_run_killed_at_random_points_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     make_shards(tmp_path / "in", 4, 60)
-    assert run(*datacomp(tmp_path / "in", tmp_path / "undisturbed", *OPTIONS)).returncode in (0, 1)
+    assert run(*datacomp(tmp_path / "in", tmp_path / "undisturbed", *AT_ONCE)).returncode in (0, 1)
     told = campaign(tmp_path, in_turn(4), seed=7)
     assert judge(tmp_path, told) == []
     assert sum(told.kills.values()) == 4 and told.kills["driver"] >= 1
