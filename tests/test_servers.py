@@ -167,7 +167,7 @@ async def own():
     await one.start()
     while len(one.pids()) < 3:
         await asyncio.sleep(0.02)
-    print(*one.pids(), one.pid, flush=True)
+    print(one._private, *one.pids(), one.pid, flush=True)
     await asyncio.sleep(1000)
 asyncio.run(own())
 """
@@ -177,10 +177,12 @@ asyncio.run(own())
 def test_no_server_outlives_its_killed_owner(tmp_path: Path, sign: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
-        pids = [int(pid) for pid in owner.stdout.readline().split()]
-        assert len(pids) == 4
+        private, *told = owner.stdout.readline().split()
+        pids = [int(pid) for pid in told]
+        assert len(pids) == 4 and Path(private).is_dir()
         owner.send_signal(sign)
     assert all_gone(pids, 10)
+    assert not Path(private).exists()
 
 
 def test_a_server_dies_with_its_killed_warden(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from captioner.errors import Refused, UnknownPart
 
 Device = Literal["cuda", "cpu"]
 LOOPBACK = "127.0.0.1"
-CONFIG = "{config}"  # stands in argv for the path of the private configuration file
+PRIVATE = "{private}"  # stands for the path of a folder that only we can open, new with every start
+CONFIG = f"{PRIVATE}/config.yaml"
 NO_DOMAIN = "media.invalid"  # no host can be called so (RFC 2606): pictures come as data, none is fetched
 
 
@@ -66,8 +67,8 @@ class Counters:
 class Launch:
     """One start: the words of its command line and what it needs around it.
 
-    environment: set on top of what kept() leaves. config: text of a file that only we may read, for secrets; its path
-    takes the place of CONFIG in argv. secrets: never to appear in a log.
+    environment: set on top of what kept() leaves. PRIVATE is replaced in it and in argv. config: text of the file
+    CONFIG, for secrets. secrets: never to appear in a log.
     """
 
     argv: tuple[str, ...]
@@ -108,7 +109,12 @@ DIALECTS = {
             *("--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"),
             *("--disable-cuda-graph", "--disable-overlap-schedule", "--skip-server-warmup"),
         ),
-        environment={"SGLANG_DISABLE_USAGE_STATS": "1", "SGLANG_HOST_IP": LOOPBACK},
+        environment={
+            "SGLANG_DISABLE_USAGE_STATS": "1",
+            "SGLANG_HOST_IP": LOOPBACK,
+            # Its processes find each other by a file: torch's TCPStore would listen on every address, without a key.
+            "SGLANG_DISTRIBUTED_INIT_METHOD_OVERRIDE": f"file://{PRIVATE}/rendezvous",
+        },
         cpu_environment={"SGLANG_USE_CPU_ENGINE": "1", "TORCHDYNAMO_DISABLE": "1"},
         counters=Counters(
             answers=("sglang:num_requests_total{",),

@@ -22,7 +22,7 @@ import aiohttp
 
 from captioner.errors import EngineUnavailable
 from pipelines.servers import warden
-from pipelines.servers.launch import CONFIG, LOOPBACK, Launch, kept
+from pipelines.servers.launch import CONFIG, LOOPBACK, PRIVATE, Launch, kept
 from pipelines.servers.warden import WardenOrder, family
 
 log = logging.getLogger("recap")
@@ -50,7 +50,7 @@ class Server:
         self.name, self.url = name, launch.url
         self._launch, self._logs, self._running = launch, logs, running
         self._process: Process | None = None
-        self._private: Path | None = None
+        self._private: str | None = None
         self.log = logs / f"{name}-{time.time_ns()}.log"  # names sort by time
 
     @property
@@ -121,15 +121,20 @@ class Server:
 
     async def _spawn(self) -> None:
         launch = self._launch
+        private = self._private = tempfile.mkdtemp(prefix="recap-server-")  # 0700
+        if launch.config:
+            Path(CONFIG.replace(PRIVATE, private)).write_text(launch.config)
         order = WardenOrder(
             owner=os.getpid(),
-            argv=[self._config() if word == CONFIG else word for word in launch.argv],
+            argv=[word.replace(PRIVATE, private) for word in launch.argv],
+            private=private,
             log=str(self.log),
             log_bytes=self._running.log_bytes,
             stop_seconds=self._running.stop_seconds,
             secrets=list(launch.secrets),
         )
-        environment = kept(os.environ, launch.passed) | dict(launch.environment)
+        environment = kept(os.environ, launch.passed)
+        environment |= {name: value.replace(PRIVATE, private) for name, value in launch.environment.items()}
         # Engines compile kernels with what lies beside their interpreter, such as ninja.
         environment["PATH"] = os.pathsep.join((str(Path(order.argv[0]).parent), environment.get("PATH", os.defpath)))
         # A session of its own: Ctrl-C at the terminal is ours to judge.
@@ -145,12 +150,6 @@ class Server:
             self._process.stdin.write(json.dumps(dataclasses.asdict(order)).encode())
             await self._process.stdin.drain()
         self._process.stdin.close()
-
-    def _config(self) -> str:
-        self._private = Path(tempfile.mkdtemp(prefix="recap-server-"))  # 0700
-        path = self._private / "config.yaml"
-        path.write_text(self._launch.config)
-        return str(path)
 
     async def _ready(self) -> None:
         started = told = time.monotonic()

@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 class WardenOrder:
     """What to start and for whom. owner: pid that the server must not outlive. secrets: blacked out in the log.
 
+    private: folder that goes with the server.
     log_bytes: the log's older half moves to LOG.1, in place of the one before, when the newer one is so large.
     """
 
@@ -39,6 +41,7 @@ class WardenOrder:
     log: str
     log_bytes: int
     stop_seconds: float
+    private: str
     secrets: list[str] = field(default_factory=list)
 
 
@@ -96,6 +99,7 @@ class Warden:
             ready.register(output, selectors.EVENT_READ)
             self._until_over(server, output, ready, log)
             _end_all(log, output)
+        shutil.rmtree(self._order.private, ignore_errors=True)
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
         return code if code >= 0 else 128 - code
