@@ -59,7 +59,7 @@ class EngineHost:
     async def __init__(self, name: str, hosting: Hosting, prove: Prove) -> None:  # type: ignore[misc]  # Ray awaits it
         here = LOOPBACK if hosting.loopback else ray.util.get_node_ip_address()
         spec = replace(hosting.spec, host=here)
-        key = os.environ.get(hosting.key_variable, "") if hosting.key_variable else ""
+        key = _key(hosting)
 
         def launch(port: int) -> Launch:
             return command(spec, port, hosting.python, key)
@@ -88,6 +88,8 @@ def start_hosts(hosting: Hosting, replicas: int, prove: Prove) -> list[Host]:
     prove: see Keeper; it travels to the actors, so it is a function of a module or a partial of one.
     Raises Refused for a spec that no node could run, OutOfService when the cluster has no room for it.
     """
+    # As on a node, but here and now: an actor whose constructor fails is dead, and says so to nobody.
+    command(replace(hosting.spec, host=LOOPBACK if hosting.loopback else "10.0.0.1"), 1, hosting.python, _key(hosting))
     if replicas < 1:
         raise Refused(f"{replicas} replicas would serve nobody; 1 or more would be right")
     needs = {"CPU": hosting.cpus}
@@ -111,6 +113,10 @@ def start_hosts(hosting: Hosting, replicas: int, prove: Prove) -> list[Host]:
         Host(name=name, actor=_actor(name, group, needs, hosting, prove), group=group)
         for name, group in zip(names, groups, strict=True)
     ]
+
+
+def _key(hosting: Hosting) -> str:
+    return os.environ.get(hosting.key_variable, "") if hosting.key_variable else ""
 
 
 def _actor(name: str, group: PlacementGroup, needs: dict[str, float], hosting: Hosting, prove: Prove) -> Any:

@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group_table
 
-from captioner.errors import OutOfService
+from captioner.errors import OutOfService, Refused
 from pipelines.actors import ray_cluster
 from pipelines.engine_hosts import Host, Hosting, endpoints, start_hosts, stop_hosts
 from pipelines.servers.keeper import ServerState, Upkeep
@@ -71,6 +71,12 @@ def test_on_a_cpu_no_gpu_is_asked_for(hosting: Hosting) -> None:
         servers = [pid for pid in descendants(os.getpid()) if "scripted_server" in words(pid)]
     assert servers
     assert all_gone(servers, 20)  # nobody stopped it: it went with its cluster
+
+
+def test_hosts_off_loopback_want_a_key(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENGINE_KEY", raising=False)
+    with pytest.raises(Refused, match="wants a key"):
+        start_hosts(replace(hosting, loopback=False, key_variable="ENGINE_KEY"), 1, proves)
 
 
 def test_each_replica_has_its_own_gpu_and_survives_its_actor(cluster: None, hosting: Hosting) -> None:

@@ -468,11 +468,25 @@ def test_a_key_goes_by_environment_or_file(engine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "key"), [("10.0.0.5", ""), ("0.0.0.0", KEY), ("8.8.8.8", KEY), ("::", KEY), ("2606:4700::1", KEY)]
+    ("host", "key"),
+    [
+        *[("10.0.0.5", ""), ("100.64.0.7", ""), ("0.0.0.0", KEY), ("8.8.8.8", KEY), ("::", KEY)],
+        *[("2606:4700::1", KEY), ("node-7", KEY)],
+    ],
 )
 def test_a_server_is_reached_from_a_private_network_at_most_and_then_with_a_key(host: str, key: str) -> None:
     with pytest.raises(Refused, match=host):
         command(ServerSpec(engine="vllm", model="m", host=host), 30000, "python", key)
+
+
+def test_an_address_of_six_is_bracketed_in_a_url() -> None:
+    assert command(ServerSpec(engine="vllm", model="m", host="fd00::7"), 1, "python", KEY).url == "http://[fd00::7]:1"
+
+
+def test_doors_for_developers_stay_shut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
+    launched = command(ServerSpec(engine="vllm", model="m"), 1, "python")
+    assert (kept(os.environ) | dict(launched.environment))["VLLM_SERVER_DEV_MODE"] == "0"
 
 
 def test_offline_only_where_asked() -> None:

@@ -216,7 +216,7 @@ class Keeper:
             await self._enter("serving")
             log.info("engine serves: name=%s url=%s seconds=%.0f", self.name, server.url, time.time() - told.started)
             why = await self._watch(server)
-            log.info("engine recycled: name=%s why=%s", self.name, why)
+            log.info("engine drains: name=%s why=%s", self.name, why)
             await self._enter("draining")
             await self._drained(server)
             told.recycles += self._wanted

@@ -135,7 +135,14 @@ DIALECTS = {
         flags=("--disable-uvicorn-access-log",),
         cpu_flags=("--enforce-eager",),
         # Without an address of its own each part listens where the node's name leads to.
-        environment={"VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": LOOPBACK, "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0"},
+        environment={
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_HOST_IP": LOOPBACK,
+            "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+            # Both open doors for whoever reaches the port, and are inherited where somebody has set them.
+            "VLLM_SERVER_DEV_MODE": "0",
+            "VLLM_ALLOW_INSECURE_SERIALIZATION": "0",
+        },
         cpu_environment={"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
         counters=Counters(
             answers=("vllm:request_success_total{",),
@@ -163,7 +170,7 @@ def command(spec: ServerSpec, port: int, python: str, key: str = "") -> Launch:
     argv += ["--config", CONFIG] if key and spec.engine == "sglang" else []
     return Launch(
         argv=(*argv, *spec.flags),
-        url=f"http://{spec.host}:{port}",
+        url=f"http://{f'[{spec.host}]' if ':' in spec.host else spec.host}:{port}",
         environment=_environment(spec, dialect, python, key),
         passed=spec.passed,
         # SGLang takes a key from its command line, which every user of the node can read, or from a file.
@@ -174,8 +181,11 @@ def command(spec: ServerSpec, port: int, python: str, key: str = "") -> Launch:
 
 
 def _fit(host: str, key: str) -> None:
-    address = ipaddress.ip_address(host)
-    if address.is_unspecified or not address.is_private:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise Refused(f"{host!r} is no address: {LOOPBACK} or a private one of the node would be right") from None
+    if address.is_unspecified or address.is_global or address.is_multicast:
         raise Refused(
             f"a server on {host} could be reached from anywhere: a private address of the node would be right"
         )
