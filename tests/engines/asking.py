@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+KEY = "sk-of-a-test-9f27"
+BEARER = {"Authorization": f"Bearer {KEY}"}
 PROMPT = "Describe this image in detail."
 TIMEOUT = aiohttp.ClientTimeout(total=120)
 
@@ -38,7 +41,7 @@ async def caption(url: str, jpeg: bytes, max_tokens: int = 24) -> Reply:
     """One caption. Raises Refusal."""
     try:
         async with (
-            aiohttp.ClientSession(timeout=TIMEOUT) as session,
+            aiohttp.ClientSession(timeout=TIMEOUT, headers=BEARER) as session,
             session.post(f"{url}/v1/chat/completions", json=question(jpeg, max_tokens)) as answer,
         ):
             if answer.status != 200:
@@ -55,10 +58,15 @@ async def caption(url: str, jpeg: bytes, max_tokens: int = 24) -> Reply:
     )
 
 
-async def models(url: str) -> list[str]:
+async def models(url: str, headers: Mapping[str, str] = BEARER) -> list[str]:
     """The names that it serves. Raises Refusal."""
     try:
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.get(f"{url}/v1/models") as answer:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session,
+            session.get(f"{url}/v1/models") as answer,
+        ):
+            if answer.status != 200:
+                raise Refusal(f"{answer.status}: {(await answer.text())[:500]}")
             return [each["id"] for each in (await answer.json())["data"]]
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Refusal(f"{type(error).__name__}: {error}") from error

@@ -24,6 +24,7 @@ class Bed:
 
     def __init__(self, engine: str, checkpoint: str, logs: Path, max_answers: int) -> None:
         self.engine, self.told, self.history = engine, dict[str, Any](), list[dict[str, Any]]()
+        self.logs = logs
         words = (engine, model(checkpoint), str(logs), str(max_answers))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines.owner", *words],

@@ -18,7 +18,7 @@ from captioner.errors import EngineUnavailable
 from pipelines.servers.keeper import Keeper, ServerState, Upkeep
 from pipelines.servers.launch import ServerSpec, command
 from pipelines.servers.process import Running
-from tests.engines.asking import Refusal, caption, models
+from tests.engines.asking import KEY, Refusal, caption, models
 from tests.engines.install import python
 from tests.engines.photos import photo
 
@@ -73,7 +73,7 @@ async def own(engine: str, model: str, logs: str, max_answers: str) -> None:
     loop = asyncio.get_running_loop()
     stop = loop.run_in_executor(None, sys.stdin.readline)
     upkeep = dataclasses.replace(UPKEEP, max_answers=int(max_answers))
-    launch = partial(command, spec(engine, model), python=python(engine))
+    launch = partial(command, spec(engine, model), python=python(engine), key=KEY)
     async with Keeper(f"recap-{engine}", lambda port: launch(port=port), Path(logs), prove, upkeep) as keeper:
         told = ""
         while not stop.done():

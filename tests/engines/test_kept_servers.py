@@ -11,7 +11,7 @@ import pytest
 from captioner.errors import EngineUnavailable
 from pipelines.servers.launch import command
 from pipelines.servers.process import Running, Server, free_port
-from tests.engines.asking import Reply, caption, models
+from tests.engines.asking import KEY, Refusal, Reply, caption, models
 from tests.engines.beds import Bed
 from tests.engines.conftest import PICTURES
 from tests.engines.install import python
@@ -65,6 +65,15 @@ def test_it_captions_under_the_name_it_was_given(bed: Bed) -> None:
 def test_nothing_of_it_listens_off_loopback(bed: Bed) -> None:
     bed.serving()
     assert listening(bed.told["pids"]) == {"0100007F"}
+
+
+def test_it_answers_nobody_without_the_key_and_tells_nobody_the_key(bed: Bed) -> None:
+    url = bed.serving()
+    with pytest.raises(Refusal, match="401"):
+        asyncio.run(models(url, headers={}))
+    assert KEY not in " ".join(words(pid) for pid in descendants(bed.process.pid))
+    logs = [path.read_text() for path in bed.logs.iterdir()]
+    assert logs and not any(KEY in text for text in logs)
 
 
 def test_it_says_its_memory_and_its_load(bed: Bed, replies: dict[str, list[Reply]]) -> None:
