@@ -5,7 +5,7 @@ PYTHON ?= python3
 OUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos filter-report clean
+.PHONY: help demo test test-engines check bench chaos filter-report clean
 
 help: ## what each word does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: $(VENV)/installed ## set up, caption real photographs, verify, and write d
 test: $(VENV)/installed-dev ## set up and run the tests
 	$(BIN)/python -m pytest
 
+test-engines: $(VENV)/installed-dev ## real vLLM and SGLang on a CPU: install both into .engines (6 GB, once), run their tests
+	$(BIN)/python -m tests.engines.install
+	$(BIN)/python -m pytest tests/engines
+
 check: $(VENV)/installed-dev ## format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -42,4 +46,4 @@ bench: $(VENV)/installed-dev ## every figure of the README, side by side with wh
 	for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
 
 clean: ## remove what make made
-	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .engines demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

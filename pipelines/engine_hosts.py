@@ -1,0 +1,154 @@
+"""Ray actors that keep engine servers: one a replica, each with the GPUs of one node to itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from captioner.errors import OutOfService, Refused
+from pipelines.servers.keeper import Keeper, Prove, ServerState, Upkeep
+from pipelines.servers.launch import LOOPBACK, Launch, ServerSpec, command
+
+log = logging.getLogger("recap")
+
+STATE_SECONDS = 10.0
+STOP_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosting:
+    """What every host of a run does: a replica's constructor argument, as Ray repeats only the constructor.
+
+    spec: its host is filled in by each node. python: the engine's interpreter, at the same path on every node.
+    loopback: all clients are on the server's own node; else it listens at the node's private address, and
+    key_variable names the environment variable, set on every node, whose key clients send. cpus: for one server.
+    place_seconds: until the cluster must have found room, an autoscaler's new nodes included.
+    """
+
+    spec: ServerSpec
+    python: str
+    logs: str
+    loopback: bool
+    key_variable: str = ""
+    cpus: float = 4.0
+    place_seconds: float = 600.0
+    upkeep: Upkeep = field(default_factory=Upkeep)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A replica's actor and the resources that are held for it."""
+
+    name: str
+    actor: Any
+    group: PlacementGroup
+
+
+class EngineHost:
+    """The actor: one keeper, started with it and again whenever Ray revives it."""
+
+    async def __init__(self, name: str, hosting: Hosting, prove: Prove) -> None:  # type: ignore[misc]  # Ray awaits it
+        here = LOOPBACK if hosting.loopback else ray.util.get_node_ip_address()
+        spec = replace(hosting.spec, host=here)
+        key = _key(hosting)
+
+        def launch(port: int) -> Launch:
+            return command(spec, port, hosting.python, key)
+
+        self._keeper = Keeper(name, launch, Path(hosting.logs), prove, hosting.upkeep)
+        await self._keeper.__aenter__()
+
+    async def state(self) -> ServerState:
+        """How the server stands now."""
+        return self._keeper.state()
+
+    async def drain(self) -> ServerState:
+        """Let clients leave, end the server when it has nothing in hand, and start no other."""
+        await self._keeper.drain()
+        return self._keeper.state()
+
+    async def stop(self) -> ServerState:
+        """End the server now; no process of it is left."""
+        await self._keeper.stop()
+        return self._keeper.state()
+
+
+def start_hosts(hosting: Hosting, replicas: int, prove: Prove) -> list[Host]:
+    """Hosts named recap-engine-0 and up, each on one node with the GPUs it needs; their servers are still starting.
+
+    prove: see Keeper; it travels to the actors, so it is a function of a module or a partial of one.
+    Raises Refused for a spec that no node could run, OutOfService when the cluster has no room for it.
+    """
+    # As on a node, but here and now: an actor whose constructor fails is dead, and says so to nobody.
+    command(replace(hosting.spec, host=LOOPBACK if hosting.loopback else "10.0.0.1"), 1, hosting.python, _key(hosting))
+    if replicas < 1:
+        raise Refused(f"{replicas} replicas would serve nobody; 1 or more would be right")
+    needs = {"CPU": hosting.cpus}
+    if hosting.spec.device == "cuda":
+        needs["GPU"] = float(hosting.spec.tensor_parallel)
+    names = [f"recap-engine-{number}" for number in range(replicas)]
+    # One bundle: a replica's GPUs talk to each other all the time, and share one node.
+    groups = [placement_group([needs], strategy="STRICT_PACK", name=name) for name in names]
+    try:
+        ray.get([group.ready() for group in groups], timeout=hosting.place_seconds)
+    except GetTimeoutError as error:
+        for group in groups:
+            remove_placement_group(group)
+        total = {name: ray.cluster_resources().get(name, 0) for name in needs}
+        wanted = ", ".join(f"{count:g} {name}" for name, count in needs.items())
+        raise OutOfService(
+            f"no room for {replicas} engines of {wanted} each within {hosting.place_seconds:g} s; "
+            f"the cluster has {', '.join(f'{count:g} {name}' for name, count in total.items())} in all"
+        ) from error
+    return [
+        Host(name=name, actor=_actor(name, group, needs, hosting, prove), group=group)
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _key(hosting: Hosting) -> str:
+    return os.environ.get(hosting.key_variable, "") if hosting.key_variable else ""
+
+
+def _actor(name: str, group: PlacementGroup, needs: dict[str, float], hosting: Hosting, prove: Prove) -> Any:
+    options = {
+        "name": name,
+        "num_cpus": needs["CPU"],
+        "num_gpus": needs.get("GPU", 0),
+        "max_restarts": -1,
+        "max_concurrency": 16,
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
+    }
+    return ray.remote(EngineHost).options(**options).remote(name, hosting, prove)
+
+
+def endpoints(hosts: Sequence[Host]) -> list[ServerState]:
+    """How each replica stands; one whose actor does not answer is `waiting`, for Ray starts it again."""
+    asked = [host.actor.state.remote() for host in hosts]
+    ray.wait(asked, num_returns=len(asked), timeout=STATE_SECONDS)
+    return [_told(host, state) for host, state in zip(hosts, asked, strict=True)]
+
+
+def _told(host: Host, state: Any) -> ServerState:
+    try:
+        told: ServerState = ray.get(state, timeout=0)
+    except (RayActorError, GetTimeoutError) as error:
+        return ServerState(name=host.name, state="waiting", last_error=f"its actor does not answer: {error}")
+    return told
+
+
+def stop_hosts(hosts: Sequence[Host]) -> None:
+    """End every server and give its resources back."""
+    ray.wait([host.actor.stop.remote() for host in hosts], num_returns=len(hosts), timeout=STOP_SECONDS)
+    for host in hosts:
+        ray.kill(host.actor)
+        remove_placement_group(host.group)

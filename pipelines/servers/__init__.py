@@ -1,0 +1,1 @@
+"""Engine servers of our own: how one is started, watched, mended and ended; nothing here knows of Ray."""

@@ -1,0 +1,113 @@
+"""Ray hosts: placed with their GPUs, found by name, revived with their servers, and stopped without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+from ray.util.placement_group import placement_group_table
+
+from captioner.errors import OutOfService, Refused
+from pipelines.actors import ray_cluster
+from pipelines.engine_hosts import Host, Hosting, endpoints, start_hosts, stop_hosts
+from pipelines.servers.keeper import ServerState, Upkeep
+from pipelines.servers.launch import ServerSpec
+from pipelines.servers.process import Running
+from tests.processes import ROOT, all_gone, descendants, kill, words
+
+UPKEEP = Upkeep(running=Running(start_seconds=60, stop_seconds=5), check_seconds=0.2, notice_seconds=0.2)
+
+
+async def proves(_: str) -> None:
+    """Nothing to prove."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray with two GPUs that are only numbers, so that placement can be seen without one."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def hosting(tmp_path: Path) -> Hosting:
+    """vLLM's command line, read by the scripted server in place of vLLM."""
+    python = tmp_path / "python"
+    code = f"port = sys.argv[sys.argv.index('--port') + 1]\nos.execv({sys.executable!r}, ['vllm', {str(ROOT)!r} + "
+    code += "'/tests/scripted_server.py', port])"
+    python.write_text(f"#!{sys.executable}\nimport os, sys\n{code}\n")
+    python.chmod(0o755)
+    spec = ServerSpec(engine="vllm", model="m", tensor_parallel=1)
+    logs = str(tmp_path / "logs")
+    return Hosting(spec=spec, python=str(python), logs=logs, loopback=True, cpus=1, place_seconds=20, upkeep=UPKEEP)
+
+
+def until(hosts: list[Host], wanted: Callable[[ServerState], bool]) -> list[ServerState]:
+    end = time.monotonic() + 120
+    while not all(map(wanted, states := endpoints(hosts))):
+        assert time.monotonic() < end, states
+        time.sleep(0.2)
+    return states
+
+
+def serving(state: ServerState) -> bool:
+    return state.state == "serving"
+
+
+def test_on_a_cpu_no_gpu_is_asked_for(hosting: Hosting) -> None:
+    with ray_cluster("local"):
+        hosts = start_hosts(replace(hosting, spec=replace(hosting.spec, device="cpu")), 1, proves)
+        until(hosts, serving)
+        servers = [pid for pid in descendants(os.getpid()) if "scripted_server" in words(pid)]
+    assert servers
+    assert all_gone(servers, 20)  # nobody stopped it: it went with its cluster
+
+
+def test_hosts_off_loopback_want_a_key(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENGINE_KEY", raising=False)
+    with pytest.raises(Refused, match="wants a key"):
+        start_hosts(replace(hosting, loopback=False, key_variable="ENGINE_KEY"), 1, proves)
+
+
+def test_each_replica_has_its_own_gpu_and_survives_its_actor(cluster: None, hosting: Hosting) -> None:
+    hosts = start_hosts(hosting, 2, proves)
+    states = until(hosts, serving)
+    assert [state.name for state in states] == ["recap-engine-0", "recap-engine-1"]
+    assert len({state.url for state in states}) == 2
+    assert all(state.url.startswith("http://127.0.0.1:") for state in states)
+    gpus = [json.load(urllib.request.urlopen(f"{state.url}/environment"))["CUDA_VISIBLE_DEVICES"] for state in states]
+    assert sorted(gpus) == ["0", "1"]
+    assert ray.available_resources().get("GPU", 0) == 0
+    groups = [group for group in placement_group_table().values() if group["state"] == "CREATED"]
+    assert [group["strategy"] for group in groups] == ["STRICT_PACK"] * 2
+
+    before = ray.get(ray.get_actor("recap-engine-0").state.remote())
+    actors = {pid: line for pid, line in descendants(os.getpid()).items() if line.startswith("ray::EngineHost")}
+    (actor,) = (pid for pid in actors if before.pid in descendants(pid))
+    server = [*descendants(actor)]
+    kill(actor)
+    assert all_gone(server, 20)
+    states = until(hosts, lambda state: serving(state) and state.pid != before.pid)
+    assert all("scripted_server" in " ".join(descendants(state.pid or 0).values()) for state in states)
+
+    servers = [pid for pid in descendants(os.getpid()) if "scripted_server" in words(pid)]
+    assert len(servers) == 2
+    assert ray.get(hosts[0].actor.drain.remote()).state == "stopped"
+    stop_hosts(hosts)
+    assert all_gone(servers, 1)
+
+
+def test_without_room_it_is_said_what_there_is(cluster: None, hosting: Hosting) -> None:
+    large = replace(hosting, spec=replace(hosting.spec, tensor_parallel=8), place_seconds=1)
+    with pytest.raises(OutOfService, match=r"1 engines of 1 CPU, 8 GPU each within 1 s; the cluster has 4 CPU, 2 GPU"):
+        start_hosts(large, 1, proves)
