@@ -125,13 +125,15 @@ SERVED = tuple(name for name, each in PRESETS.items() if each.models)
 class Wishes:
     """What a command line says of how an engine is asked.
 
-    preset: "" for the model's own. prompt_file: "" for the preset's prompt. external: one of KINDS.
+    preset: "" for the model's own. prompt_file: "" for the preset's prompt. external: one of KINDS. max_tokens: of the
+    first ask, 0 for the preset's; later asks keep their proportion to it.
     """
 
     preset: str = ""
     prompt_file: str = ""
     external: str = "none"
     trim: bool = False
+    max_tokens: int = 0
 
 
 NO_WISHES = Wishes()
@@ -145,15 +147,27 @@ def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES) -> Asking:
     own = getattr(engine, "ASKING", None)
     if isinstance(own, Asking) and not own.prompt:
         if replace(wishes, trim=False) != NO_WISHES:
-            raise Refused(f"{engine.__name__} takes no prompt: leave out --preset, --prompt-file and --external")
+            raise Refused(
+                f"{engine.__name__} takes no prompt: leave out --preset, --prompt-file, --external and --max-tokens"
+            )
         return replace(own, trim=wishes.trim)
     chosen = _chosen(own, model, wishes.preset)
-    asking = replace(chosen.asking, trim=wishes.trim)
+    asking = _long(replace(chosen.asking, trim=wishes.trim), wishes.max_tokens)
     if wishes.external not in KINDS:
         raise UnknownPart(f"no --external {wishes.external!r} here; there is {', '.join(KINDS)}")
     if wishes.external != "none":
         asking = _telling(asking, chosen, wishes.external)
     return _worded(asking, wishes.prompt_file) if wishes.prompt_file else asking
+
+
+def _long(asking: Asking, max_tokens: int) -> Asking:
+    if max_tokens < 0:
+        raise Refused(f"--max-tokens {max_tokens}: 1 or more would be right, or 0 for the preset's")
+    if not max_tokens:
+        return asking
+    first = asking.ladder[0].max_tokens
+    ladder = tuple(replace(each, max_tokens=max(1, each.max_tokens * max_tokens // first)) for each in asking.ladder)
+    return replace(asking, ladder=ladder)
 
 
 def _chosen(own: Asking | None, model: str, name: str) -> Preset:

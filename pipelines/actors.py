@@ -185,9 +185,9 @@ def start_workers(count: int, job: Job) -> list[Any]:
     return [kind.remote(job) for _ in range(count)]
 
 
-def cluster_cpus() -> int:
-    """CPUs of the cluster that this process has joined."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+def cluster_cpus(held: float) -> int:
+    """CPUs of the cluster that this process has joined, less those that its engines hold; at least 1."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1) - held))
 
 
 def default_address() -> str:

@@ -114,6 +114,7 @@ def main(dataset: Dataset, arguments: Sequence[str] | None = None) -> int:
 
 def _run(dataset: Dataset, options: Any) -> int:
     from pipelines.actors import default_address  # Ray only where a run starts, so that --help is quick
+    from pipelines.fleet import hosting_of
     from pipelines.progress import progress
     from pipelines.recaption import Order, make_plan, recaption
 
@@ -130,6 +131,9 @@ def _run(dataset: Dataset, options: Any) -> int:
         access=access_of(options.where.engine, load(ENGINES, options.where.engine), options.models),
         price=price_of(options.models),
     )
+    if order.access is not None:
+        hosting = hosting_of(options.where.engine, options.models, order.access)
+        order = dataclasses.replace(order, hosting=hosting)
     _announce(console, plan, options.where, order.address)
     with progress(console) as show:
         finished = recaption(order, show)

@@ -38,6 +38,8 @@ class Models:
     """The interpreter of the environment the engine is installed in, at one path on every node. Default: ours."""
     engine_flags: Annotated[str, tyro.conf.arg(metavar="'--FLAG …'")] = ""
     """More flags for started servers, in quotes, as the engine spells them."""
+    engine_logs: str = ""
+    """Where each node keeps the logs of started servers. Default: recap-engines in the temporary folder."""
     key_variable: str = ""
     """The environment variable that holds the servers' API key, on every node. The key itself is never stored."""
     request_seconds: float = 600.0
@@ -54,10 +56,14 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How a worker reaches the replicas; travels in its constructor, so it holds a key's variable and never a key."""
+    """How a worker reaches the replicas; travels in its constructor, so it holds a key's variable and never a key.
+
+    replicas: how many are started where there are no endpoints. The seconds are those of Models.
+    """
 
     whose: Whose
     endpoints: tuple[str, ...]
+    replicas: int
     request_seconds: float
     start_seconds: float
 
@@ -89,6 +95,7 @@ def access_of(name: str, engine: type, models: Models) -> Access | None:
     return Access(
         whose=Whose(model=models.model, revision=models.revision, key_variable=models.key_variable),
         endpoints=urls,
+        replicas=models.replicas,
         request_seconds=models.request_seconds,
         start_seconds=models.start_seconds,
     )

@@ -54,6 +54,8 @@ class Where:
     """A UTF-8 file whose words replace the preset's prompt; {external_information} is where --external goes."""
     external: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(KINDS) + "}")] = "none"
     """What the engine is told besides the picture. `experts` costs a second of one CPU a picture."""
+    max_tokens: int = 0
+    """Tokens of a first answer at most. Default: the preset's. Asks after a cut answer get more in proportion."""
     trim: bool = False
     """Keep a caption that stays cut, up to its last whole sentence, if all filters keep that."""
 
@@ -91,7 +93,7 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     if where.limit is not None and where.limit < 1:
         raise Refused(f"--limit {where.limit} would caption nothing; give 1 or more")
     engine: Any = load(ENGINES, where.engine)
-    wishes = Wishes(preset=where.preset, prompt_file=where.prompt_file, external=where.external, trim=where.trim)
+    wishes = Wishes(**{each.name: getattr(where, each.name) for each in dataclasses.fields(Wishes)})
     access_of(where.engine, engine, options.models)
     model: str = getattr(engine, "MODEL", options.models.model)
     revision: str = getattr(engine, "REVISION", options.models.revision)

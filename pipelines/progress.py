@@ -7,16 +7,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from captioner.engines.pool import PoolStats, ReplicaStats
+from captioner.engines.pool import ReplicaStats
 from captioner.reasons import OUTCOMES
 from pipelines.actors import Report
 from pipelines.recaption import RunState, Show
+from pipelines.replicas import together
 
 LINE_SECONDS = 10.0
 BAR_CELLS = 30
@@ -112,32 +113,6 @@ class Gauge:
             images_rate=max(0, replica.images - images) / seconds,
             idle=dict(replica.idle_seconds),
         )
-
-
-def together(pools: list[PoolStats]) -> list[ReplicaStats]:
-    """Each replica as all workers' pools see it: sums, and the state that most of them say."""
-    seen: dict[str, list[ReplicaStats]] = {}
-    for replica in (each for pool in pools for each in pool.replicas):
-        seen.setdefault(replica.name, []).append(replica)
-    return [_one(name, each) for name, each in sorted(seen.items())]
-
-
-def _one(name: str, seen: list[ReplicaStats]) -> ReplicaStats:
-    idle: Counter[str] = Counter()
-    for each in seen:
-        idle.update(each.idle_seconds)
-    sums = {
-        field: sum(getattr(each, field) for each in seen)
-        for field in ("window", "outstanding", "busy_slot_seconds", "answers", "tokens_in", "tokens_out", "images")
-    }
-    return replace(
-        seen[0],
-        name=name,
-        state=Counter(each.state for each in seen).most_common(1)[0][0],
-        slots=sum(each.slots or each.window for each in seen),
-        idle_seconds=dict(idle),
-        **sums,
-    )
 
 
 def line(moment: Moment) -> str:

@@ -18,13 +18,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from captioner.recipe import Pace, Recipe
+from captioner.recipe import Pace, Recipe, to_json
 from captioner.registry import build
 from captioner.types import ShardInput
 from pipelines.actors import Job, Report, Trouble, cluster_cpus, ray_cluster, start_workers
 from pipelines.caption_shard import Done
 from pipelines.costs import FREE, Price
+from pipelines.engine_hosts import Hosting
+from pipelines.fleet import Fleet, fleet_of
 from pipelines.models import Access
+from pipelines.replicas import together
 from shards import card, commits, manifest
 from shards import plan as plans
 from shards.manifest import Manifest
@@ -46,7 +49,8 @@ SILENT_SECONDS = 300.0  # so long may every worker be dead or not yet placed bef
 class Order:
     """A run as it is asked for: what is made, where to, how fast, on which cluster, and by whose engines.
 
-    access: how workers reach served models, None for an engine that runs in them. price: what the time costs.
+    access: how workers reach served models, None for an engine that runs in them. hosting: how the run's own servers
+    are kept, None where others run them. price: what the time costs.
     """
 
     recipe: Recipe
@@ -55,6 +59,7 @@ class Order:
     pace: Pace
     address: str
     access: Access | None = None
+    hosting: Hosting | None = None
     price: Price = FREE
 
 
@@ -148,8 +153,8 @@ def recaption(order: Order, show: Show) -> Finished:
     state.bytes_planned = sum(shard.size for shard in state.waiting)
     with _records_checked(store, there, state) as begin:
         if state.waiting:
-            with ray_cluster(order.address), _asked_to_stop(state):
-                _dispatch(state, order, store.url, _shown_and_paid(show, order.price, begin))
+            with ray_cluster(order.address), _asked_to_stop(state), _engines(order, store) as fleet:
+                _dispatch(state, order, store.url, fleet, _shown_and_paid(show, order.price, begin))
     published = manifest.publish(store, plan, plan.versions["recap"]) if commits.committed(store) else None
     if published is not None and published.complete:
         card.write(store, plan, published)
@@ -211,34 +216,55 @@ def _shown_and_paid(show: Show, price: Price, begin: Callable[[], None]) -> Show
     return each_time
 
 
-def _dispatch(state: RunState, order: Order, output: str, show: Show) -> None:
+@contextmanager
+def _engines(order: Order, store: Store) -> Iterator[Fleet | None]:
+    """The replicas that workers ask, None for an engine that runs in them."""
+    if order.access is None:
+        yield None
+        return
+    with fleet_of(store, order.access, order.hosting, order.recipe.engine.settings) as fleet:
+        yield fleet
+
+
+def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, show: Show) -> None:
     """Keep every worker's open_shards filled until nothing waits; no sample ever comes through here."""
-    pace = order.pace
-    job = Job(output=output, run_id=order.plan.run_id, recipe=order.recipe, pace=pace, access=order.access)
-    workers = start_workers(pace.workers or min(cluster_cpus(), len(state.waiting)), job)
-    desk = _Desk(state=state, job=job, seats=[worker for _ in range(pace.open_shards) for worker in workers])
+    pace, access = order.pace, order.access
+    if fleet is not None and access is not None:
+        urls = fleet.wait(access.start_seconds, lambda: state.stop_reason is not None)
+        access = dataclasses.replace(access, endpoints=urls)
+    job = Job(output=output, run_id=order.plan.run_id, recipe=order.recipe, pace=pace, access=access)
+    workers = start_workers(
+        pace.workers or min(cluster_cpus(fleet.held_cpus if fleet else 0.0), len(state.waiting)), job
+    )
+    seats = [worker for _ in range(pace.open_shards) for worker in workers]
+    desk = _Desk(state=state, job=job, seats=seats, fleet=fleet)
     reports = _Reports(workers)
-    while desk.open() or (state.waiting and state.stop_reason is None):
+    while state.stop_reason is None and (desk.open() or state.waiting):
         desk.hand_out()
         desk.take_back()
         show(state, reports.latest())
-        if state.stop_reason is not None:
-            break
+        if fleet is not None:
+            fleet.save([to_json(each) for each in together([r.pool for r in reports.latest() if r.pool])])
     _stop_workers(workers)
     desk.take_back(timeout=0)  # what a stopped worker had finished all the same
 
 
 @dataclass(slots=True, kw_only=True)
 class _Desk:
-    """Who has which shard. A seat is a worker's place for one shard; it is given none before the worker answered."""
+    """Who has which shard. A seat is a worker's place for one shard; it is given none before the worker answered.
+
+    fleet: whose URLs the workers are told, whenever they change and whenever Ray has revived one.
+    """
 
     state: RunState
     job: Job
     seats: list[Any]
+    fleet: Fleet | None = None
     free: deque[Any] = field(default_factory=deque)
     running: dict[Any, tuple[Any, ShardInput | None]] = field(default_factory=dict)
     asleep: list[tuple[float, Any]] = field(default_factory=list)
     answered: float = field(default_factory=time.monotonic)
+    told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.asleep = [(0.0, worker) for worker in self.seats]
@@ -250,6 +276,7 @@ class _Desk:
     def hand_out(self) -> None:
         """Shards to free seats, and a knock at every worker whose pause is over."""
         now = time.monotonic()
+        self._tell(self.seats if self._moved() else [worker for due, worker in self.asleep if due <= now])
         for worker in [worker for due, worker in self.asleep if due <= now]:
             self.running[worker.report.remote()] = (worker, None)
         self.asleep = [(due, worker) for due, worker in self.asleep if due > now]
@@ -258,6 +285,16 @@ class _Desk:
             self.running[worker.caption.remote(given)] = (worker, given)
         if not self.free and not self.open() and now - self.answered > SILENT_SECONDS:
             self.state.stop(f"no worker has answered for {SILENT_SECONDS:.0f} s: has the cluster free CPUs?", 3)
+
+    def _moved(self) -> bool:
+        """Whether the replicas are elsewhere than the workers were told."""
+        before, self.told = self.told, self.fleet.urls() if self.fleet is not None else ()
+        return self.told != before
+
+    def _tell(self, seats: list[Any]) -> None:
+        if self.fleet is not None:
+            for worker in {id(worker): worker for worker in seats}.values():
+                worker.serve_at.remote(self.told)
 
     def take_back(self, timeout: float = REPORT_SECONDS) -> None:
         """Book whatever has come in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,10 @@ from shards.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A run's folder at one moment. open_shards: begun and not committed, as their journals tell."""
+    """A run's folder at one moment. open_shards: begun and not committed, as their journals tell.
+
+    engines: what its replicas were doing at `time`, Unix seconds; None where no run goes on or it asks none.
+    """
 
     run_id: str
     source: str
@@ -25,6 +29,20 @@ class Status:
     manifest: int | None
     complete: bool
     totals: dict[str, Any]
+    engines: dict[str, Any] | None = None
+
+
+ENGINES_SEEN = "journal/~engines-"  # how the folder of a run's replicas begins; no shard is called so
+
+
+def _engines(store: Store) -> dict[str, Any] | None:
+    """The newest snapshot of what a run's replicas do, None where none asks any. Half a minute old, or a dead run's."""
+    names = store.names(ENGINES_SEEN)
+    try:
+        found: dict[str, Any] = json.loads(store.read(max(names))) if names else {}
+    except (FileNotFoundError, ValueError):  # it has just ended, or was never whole: it is no evidence of anything
+        return None
+    return found or None
 
 
 def status(store: Store) -> Status:
@@ -39,7 +57,8 @@ def status(store: Store) -> Status:
     fresh = commits.read_all(store, done - listed if before else done)
     parts = [*([before.totals] if before else []), *(manifest.totals_of(record) for record in fresh)]
     attempt_hex = 32
-    journals = {name.split("/")[1][: -attempt_hex - 1] for name in store.names("journal/")}
+    written = [name for name in store.names("journal/") if not name.startswith(ENGINES_SEEN)]
+    journals = {name.split("/")[1][: -attempt_hex - 1] for name in written}
     return Status(
         run_id=plan.run_id,
         source=plan.recipe["source"]["name"],
@@ -51,4 +70,5 @@ def status(store: Store) -> Status:
         manifest=newest.number if newest else None,
         complete=len(done) == len(plan.inputs),
         totals=manifest.totals(parts),
+        engines=_engines(store),
     )
