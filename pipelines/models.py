@@ -37,7 +37,7 @@ class Models:
     engine_python: str = ""
     """The interpreter of the environment the engine is installed in, at one path on every node. Default: ours."""
     engine_flags: Annotated[str, tyro.conf.arg(metavar="'--FLAG …'")] = ""
-    """More flags for started servers, in quotes, as the engine spells them."""
+    """More flags for started servers, as the engine spells them: --engine-flags='--flag value', with the `=`."""
     engine_logs: str = ""
     """Where each node keeps the logs of started servers. Default: recap-engines in the temporary folder."""
     key_variable: str = ""
