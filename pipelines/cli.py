@@ -24,6 +24,7 @@ from pipelines.costs import account
 from pipelines.keeping import GcCommand, RepairCommand
 from pipelines.models import access_of, price_of
 from pipelines.options import Dataset, Where, options_class, recipe_from, versions
+from pipelines.preflight import PlanCommand, plan
 from shards.plan import Plan
 from shards.status import Status, status
 from shards.store import Store
@@ -98,10 +99,13 @@ class ReportCommand:
 def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
-    commands |= {"gc": GcCommand, "repair": RepairCommand}
-    description = "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py."
-    command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=arguments)
+    commands |= {"gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
     console = Console()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["plan"]:  # its options depend on the dataset that comes next
+        return _guarded(lambda: plan(words[1:], console))
+    description = "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py."
+    command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=words)
     return _guarded(lambda: command.run(console))
 
 

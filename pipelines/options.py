@@ -33,19 +33,15 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Where a run reads, writes and runs."""
+class Asked:
+    """What is read, and how it is captioned."""
 
     input: str
     """A folder of tars, a glob, a list file, or a URL prefix (a path, file://, s3://, gs://, az://)."""
-    output: str
-    """The run's folder, a path or URL. The same command resumes what is there."""
     engine: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(ENGINES) + "}")] = "experts"
     """Who captions. `experts` needs no GPU; `sglang`, `vllm` and `openai` want --model; `fake` is for tests."""
     limit: int | None = None
     """Caption only the first N samples: a trial, with an output folder of its own."""
-    address: str | None = None
-    """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, its cluster."""
     without: tuple[str, ...] = ()
     """Screens and filters to leave out, by name."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(SERVED) + "}")] = ""
@@ -60,9 +56,21 @@ class Where:
     """Keep a caption that stays cut, up to its last whole sentence, if all filters keep that."""
 
 
-def options_class(dataset: Dataset) -> type:
-    """A dataclass of Where and one group of settings for each part, for the command line."""
-    groups: list[Any] = [("where", Annotated[Where, tyro.conf.arg(name="")])]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where(Asked):
+    """Where a run reads, writes and runs."""
+
+    output: str
+    """The run's folder, a path or URL. The same command resumes what is there."""
+    address: str | None = None
+    """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, its cluster."""
+
+
+def options_class(dataset: Dataset, where: type[Asked] = Where, more: tuple[type, ...] = ()) -> type:
+    """A dataclass of where, more plain groups, and one group of settings for each part, for the command line."""
+    groups: list[Any] = [("where", Annotated[where, tyro.conf.arg(name="")])]
+    for each in more:
+        groups.append((each.__name__.lower(), Annotated[each, tyro.conf.arg(name="")], field(default=each())))
     groups.append(("models", Annotated[Models, tyro.conf.arg(name="")], field(default=Models())))
     groups += [_group(name, build(ENGINES, name, {})) for name in ENGINES]
     groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
@@ -85,7 +93,7 @@ def _group(name: str, part: Any) -> tuple[str, type, Any]:
 
 def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     """The whole recipe that a dataset and its command line make. Raises Refused for options that do not fit."""
-    where: Where = options.where
+    where: Asked = options.where
     known = {each.name for each in (*dataset.screens, *dataset.filters)}
     for name in where.without:
         if name not in known:
