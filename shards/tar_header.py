@@ -97,9 +97,13 @@ def number(field: bytes) -> int | None:
         return None
 
 
-def lost_its_long_name(block: bytes) -> bool:
-    """Whether a ustar header's name fills its field without a prefix: the long-name record before it may be gone."""
-    return block[99] != 0 and not (block[345] and block[257:263] == b"ustar\0")
+def names_its_member(block: bytes) -> bool:
+    """Whether a header can be believed without the one before it; a checksum does not tell that.
+
+    A name that fills its field without a prefix may have lost its long-name record. One that begins with NUL may be
+    a header that lost zero bytes of its own and has as many of the padding before it instead.
+    """
+    return block[0] != 0 and (block[99] == 0 or (block[345] != 0 and block[257:263] == b"ustar\0"))
 
 
 def pax_fields(payload: bytes) -> PaxFields | None:

@@ -353,6 +353,7 @@ def spans(data: bytes) -> list[tuple[int, int, Sample]]:
 @example(shard="ustar", at=0, cut=512, added=bytes(512))
 @example(shard="ustar", at=700, cut=513, added=b"")
 @example(shard="gnu long names", at=18432, cut=1025, added=b"")
+@example(shard="gnu long names", at=6669, cut=1, added=b"")
 def test_any_change_leaves_every_untouched_sample(shard: str, at: int, cut: int, added: bytes) -> None:
     data = SHARDS[shard]
     at %= len(data)
