@@ -161,6 +161,9 @@ class TarReader:
             if last is not None:
                 yield last
             last = self._item(header)
+            if last is not None and self._records.pending:  # the records go on to a member of their own
+                yield last
+                last = None
         if last is not None:
             yield last
         self._end()
@@ -243,13 +246,18 @@ class TarReader:
         size, at = header.size, self._stream.offset
         if size is None or not 0 <= size <= self._size - at:
             return self._impossible(header)
+        lost = False
         if self._records.wants(header, size):
-            self._records.add(header, self._stream.take_padded(size))
+            lost = self._records.add(header, self._stream.take_padded(size))
         else:
             self._stream.skip(min(size + -size % BLOCK, self._size - at))
         self._header_bytes += self._stream.offset - at
         self._last_data = (at, 0)
-        return None
+        return self._lone_record(at - BLOCK) if lost else None
+
+    def _lone_record(self, at: int) -> Damage:
+        self._flags.add("corrupt")
+        return Damage(offset=at, end=at, reason="corrupt_header", detail="a long-name record without its member")
 
     def _skip_sparse_map(self, at: int) -> None:
         """GNU's old sparse files: more header blocks follow, each saying at its byte 504 whether another does."""
@@ -280,16 +288,16 @@ class TarReader:
         if not self._records.pending:
             return None
         self._records = Records()
-        self._flags.add("corrupt")
-        at = self._stream.offset - BLOCK
-        self._last_data = (at + BLOCK, 0)
-        return Damage(offset=at, end=at, reason="corrupt_header", detail="a long-name record without its member")
+        at = self._stream.offset
+        self._last_data = (at, 0)
+        return self._lone_record(at - BLOCK)
 
     def _resync(self, block: bytes, last: Member | Damage | None) -> Iterator[Member | Damage]:
         """No header here: either it is damaged, or bytes are missing before it and the last item swallowed others."""
         at = self._stream.offset - len(block)
         again = last is not None or self._records.pending
-        begin = self._last_data[0] if again and self._reread <= self._size else at
+        # The next header may even begin in the last bytes of the last one, whose checksum held by chance.
+        begin = self._last_data[0] - BLOCK + 1 if again and self._reread <= self._size else at
         self._reread += at - begin
         found = self._stream.find_header(begin)
         end = self._size if found is None else found
@@ -314,7 +322,9 @@ class TarReader:
     def _swallowed(self, last: Member | Damage | None, end: int, at: int) -> Damage:
         """The last item, or else the last record, is shorter than it says: a header stands at end, within its bytes."""
         begin, size = self._last_data
-        self._skipped_bytes += end - begin
+        there = max(0, end - begin)
+        self._header_bytes -= begin + there - end
+        self._skipped_bytes += there
         self._flags.add("corrupt")
         if last is None:
             self._header_bytes -= at - begin
@@ -326,7 +336,7 @@ class TarReader:
         self._zero_bytes -= zeros
         self._padding_bytes -= at - begin - size - zeros
         self._zero_run = 0
-        detail = f"{size} bytes announced, the next header stands after {end - begin}"
+        detail = f"{size} bytes announced, the next header stands after {there}"
         named = {"key": last.key, "ext": last.ext, "name": last.name}
         return Damage(offset=last.offset, end=end, reason="truncated_member", detail=detail, **named)
 
