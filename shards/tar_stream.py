@@ -27,6 +27,11 @@ class Stream:
         """Where the next byte comes from."""
         return self._start + self._at
 
+    @property
+    def window(self) -> tuple[bytes, int, int]:
+        """The chunk that is being read, where in it the next byte comes from, and where in the blob it begins."""
+        return self._chunk, self._at, self._start
+
     def take(self, count: int) -> bytes:
         """The next count bytes; fewer only at the end of the blob."""
         end = self._at + count

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from captioner.errors import SourceError
 from captioner.types import Sample
 from shards.blob import MemoryBlob
-from shards.tar import Damage, Member, TarReader, split_name
+from shards.tar import Damage, Member, TarReader
+from shards.tar_header import split_name
 from tests.tars import (
     CountingBlob,
     broken,
