@@ -71,7 +71,8 @@ class PlainMembers:
                 key, ext = split_name(raw.decode()) if is_ordinary(raw) else ("", "")
                 if not ext:
                     break
-                key_dot, known = raw[: len(key) + 1], self._known(raw[len(key) + 1 :], ext)
+                key_dot, written = raw[: len(key) + 1], raw[len(key) + 1 :]
+                known = exts.get(written) or self._known(written, ext)
             ext, most = known
             size = int(digits, 8)
             end = data_at + size
