@@ -51,16 +51,17 @@ class _Group:
 
 def meta_and_flags(sidecars: Mapping[str, bytes | None], meta_of: MetaOf) -> tuple[dict[str, Any], frozenset[str]]:
     """A sample's meta from its `txt` and `json`, and `bad_sidecar` where one is damaged (None) or not clean."""
+    raw_text, raw_fields = sidecars.get("txt"), sidecars.get("json")
     text, fields = None, None
     flags = _BAD_SIDECAR if None in sidecars.values() else _NO_FLAGS
     try:
-        raw = sidecars.get("txt")
-        text = None if raw is None else text_of(raw)
+        if raw_text is not None:
+            text = text_of(raw_text)
     except BadSidecar:
         flags = _BAD_SIDECAR
     try:
-        raw = sidecars.get("json")
-        fields = None if raw is None else json_of(raw)
+        if raw_fields is not None:
+            fields = json_of(raw_fields)
     except BadSidecar:
         flags = _BAD_SIDECAR
     return meta_of(text, fields), flags
@@ -138,14 +139,14 @@ class TarReading:
         ext = item.ext
         if group.split:
             group.media = group.media or item
-        elif ext in group.offsets or (ext in MEDIA and group.media is not None):
+        elif ext in group.offsets or (group.media is not None and ext in MEDIA):
             first = group.offsets[ext] if ext in group.offsets or group.media is None else group.media.offset
             detail = f"the first is at byte {first}, this one at byte {item.offset}"
             return self._own_row(item, "duplicate_member", detail)
-        elif ext in MEDIA:
-            group.media = item
         elif ext in USED:
             group.sidecars[ext] = item.data
+        elif ext in MEDIA:
+            group.media = item
         elif ext not in CARRIED:
             if group.alien is not None:
                 return self._own_row(item)
@@ -167,7 +168,10 @@ class TarReading:
 
     def _close(self, group: _Group) -> list[Sample | Broken]:
         """The group's rows: the first has its key, the others their member's name and offset."""
-        media, spare = group.media, [item for item in (group.lost, group.alien) if item is not None]
+        media = group.media
+        if media is not None and group.lost is None and group.alien is None and not group.split:
+            return [self._sample(group, media)]
+        spare = [item for item in (group.lost, group.alien) if item is not None]
         if group.split:
             return [] if media is None else [self._own_row(media, "split_sample", f"more of {group.key!r} came before")]
         first: Sample | Broken

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from shards.blob import Blob
 from shards.tar_header import (
@@ -23,28 +22,14 @@ from shards.tar_header import (
     clean_name,
     parse,
     shown_name,
+    split_name,
 )
+from shards.tar_member import Member, PlainMembers
 from shards.tar_records import KINDS, TROUBLES, Records
 from shards.tar_stream import Stream
 
 MAX_MEMBER_BYTES = 64 << 20
-_new = tuple.__new__  # what a NamedTuple's own constructor calls, at half its time
-
-
-class Member(NamedTuple):
-    """A sound regular member: what follows it is a header, zeros or the end.
-
-    key, ext: its name up to and after the first dot of its last part, ext in lower case (webdataset's rule); a name
-    without one of the two has ext "". offset: of its own header, behind any long-name records. data: None where the
-    reader was not asked to hold it. A NamedTuple for the same reason as Header.
-    """
-
-    key: str
-    ext: str
-    name: str
-    offset: int
-    size: int
-    data: bytes | None
+__all__ = ["MAX_MEMBER_BYTES", "Account", "Damage", "Member", "TarReader"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +71,6 @@ class Account:
         return sound + self.skipped_bytes + self.unread_bytes
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """webdataset's key and extension: `a/b.seg.PNG` is (`a/b`, `seg.png`); without both, (name, "")."""
-    key, _, ext = name.partition(".")
-    if "/" in ext:
-        last = name.rfind("/") + 1
-        base, _, ext = name[last:].partition(".")
-        key = name[:last] + base
-    return (key, ext.lower()) if ext and key[-1:] not in ("", "/") else (name, "")
-
-
 def _damage(header: Header, span: tuple[int, int], reason: str, detail: str) -> Damage:
     """A damage whose header is known; where the records before it are not, its name may not be the whole one."""
     name = None if reason in TROUBLES or header.type in KINDS else clean_name(header.name)
@@ -118,6 +93,7 @@ class TarReader:
         self._stream = Stream(blob)
         self._max_member_bytes = max_member_bytes
         self._held = held
+        self._plain = PlainMembers(held, max_member_bytes)
         self._records = Records()
         self._header_bytes = self._data_bytes = self._padding_bytes = 0
         self._zero_bytes = self._skipped_bytes = self._unread_bytes = 0
@@ -147,9 +123,18 @@ class TarReader:
         return replace(account, unread_bytes=self._unread_bytes + self._size - account.bytes_accounted)
 
     def __iter__(self) -> Iterator[Member | Damage]:
-        stream = self._stream
         last: Member | Damage | None = None  # given out once a header or the end are seen behind it
-        while block := stream.take(BLOCK):
+        while True:
+            for member in self._run():
+                if last is not None:
+                    yield last
+                self._header_bytes += BLOCK
+                self._data_bytes += member.size
+                self._padding_bytes += -member.size & 511
+                last = member
+            block = self._stream.take(BLOCK)
+            if not block:
+                break
             if block == ZERO_BLOCK:
                 last = self._zeros() or last
                 continue
@@ -161,9 +146,26 @@ class TarReader:
             if last is not None:
                 yield last
             last = self._item(header)
+            if last is not None and self._records.pending:  # the records go on to a member of their own
+                yield last
+                last = None
         if last is not None:
             yield last
         self._end()
+
+    def _run(self) -> list[Member]:
+        """The plain members next in what is read of the blob, most of all members; the stream goes on behind them."""
+        if self._records.pending:
+            return []
+        run = self._plain.run(*self._stream.window)
+        if run:
+            offset, size = run[-1].offset + BLOCK, run[-1].size
+            self._last_data = (offset, size)
+            self._stream.seek(offset + size + -size % BLOCK)
+            if self._zero_run:
+                self._flags.add("concatenated")
+                self._zero_run = 0
+        return run
 
     def _item(self, header: Header) -> Member | Damage | None:
         """What a sound header announces; None for what is no member of any sample: records and folders."""
@@ -202,7 +204,7 @@ class TarReader:
         if size <= most:
             data = self._stream.take_padded(size)
             self._charge(at, size)
-            return _new(Member, (key, ext, name, at - BLOCK, size, data))
+            return Member(key, ext, name, at - BLOCK, size, data)
         if most:
             return self._passed_over(header, "member_too_large", f"{size} bytes, at most {most} are held")
         self._skip(size)
@@ -243,13 +245,18 @@ class TarReader:
         size, at = header.size, self._stream.offset
         if size is None or not 0 <= size <= self._size - at:
             return self._impossible(header)
+        lost = False
         if self._records.wants(header, size):
-            self._records.add(header, self._stream.take_padded(size))
+            lost = self._records.add(header, self._stream.take_padded(size))
         else:
             self._stream.skip(min(size + -size % BLOCK, self._size - at))
         self._header_bytes += self._stream.offset - at
         self._last_data = (at, 0)
-        return None
+        return self._lone_record(at - BLOCK) if lost else None
+
+    def _lone_record(self, at: int) -> Damage:
+        self._flags.add("corrupt")
+        return Damage(offset=at, end=at, reason="corrupt_header", detail="a long-name record without its member")
 
     def _skip_sparse_map(self, at: int) -> None:
         """GNU's old sparse files: more header blocks follow, each saying at its byte 504 whether another does."""
@@ -280,16 +287,16 @@ class TarReader:
         if not self._records.pending:
             return None
         self._records = Records()
-        self._flags.add("corrupt")
-        at = self._stream.offset - BLOCK
-        self._last_data = (at + BLOCK, 0)
-        return Damage(offset=at, end=at, reason="corrupt_header", detail="a long-name record without its member")
+        at = self._stream.offset
+        self._last_data = (at, 0)
+        return self._lone_record(at - BLOCK)
 
     def _resync(self, block: bytes, last: Member | Damage | None) -> Iterator[Member | Damage]:
         """No header here: either it is damaged, or bytes are missing before it and the last item swallowed others."""
         at = self._stream.offset - len(block)
         again = last is not None or self._records.pending
-        begin = self._last_data[0] if again and self._reread <= self._size else at
+        # The next header may even begin in the last bytes of the last one, whose checksum held by chance.
+        begin = self._last_data[0] - BLOCK + 1 if again and self._reread <= self._size else at
         self._reread += at - begin
         found = self._stream.find_header(begin)
         end = self._size if found is None else found
@@ -314,7 +321,9 @@ class TarReader:
     def _swallowed(self, last: Member | Damage | None, end: int, at: int) -> Damage:
         """The last item, or else the last record, is shorter than it says: a header stands at end, within its bytes."""
         begin, size = self._last_data
-        self._skipped_bytes += end - begin
+        there = max(0, end - begin)
+        self._header_bytes -= begin + there - end
+        self._skipped_bytes += there
         self._flags.add("corrupt")
         if last is None:
             self._header_bytes -= at - begin
@@ -326,7 +335,7 @@ class TarReader:
         self._zero_bytes -= zeros
         self._padding_bytes -= at - begin - size - zeros
         self._zero_run = 0
-        detail = f"{size} bytes announced, the next header stands after {end - begin}"
+        detail = f"{size} bytes announced, the next header stands after {there}"
         named = {"key": last.key, "ext": last.ext, "name": last.name}
         return Damage(offset=last.offset, end=end, reason="truncated_member", detail=detail, **named)
 

@@ -21,6 +21,8 @@ PAX_GLOBAL = ord("g")
 # No clean name has these: nothing at all, an absolute or climbing path, a drive, backslash, control or bidi characters.
 _UNCLEAN = re.compile(r"^$|^/|^[A-Za-z]:/|(?:^|/)\.\.(?:/|$)|[\\\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _NO_START = ("", "/")
+_NO_NAME = (b"", b"/")
+_ORDINARY = bytes(code for code in range(32, 127) if chr(code) not in "\\:")
 _new = tuple.__new__  # what a NamedTuple's own constructor calls, at half its time
 _UNSHOWN = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\udc80-\udcff]")
 # The magic of POSIX and of GNU with digits where checksum and size stand before it: finds headers 257 bytes earlier.
@@ -54,11 +56,11 @@ def parse(block: bytes) -> Header | None:
     """The header in these 512 bytes, or None where its checksum does not hold."""
     own = block[148:156]
     if block.isascii():  # 512 such bytes are few enough for one Adler-32
-        if _sum(block) != _stated(own):
+        if _sum(block) != stated(own):
             return None
     else:
         total = _sum(block[:256]) + _sum(block[256:])
-        if total != _stated(own) and total - 256 * _high_bytes(block, own) != _stated(own):
+        if total != stated(own) and total - 256 * _high_bytes(block, own) != stated(own):
             return None
     name = block[: block.find(b"\0")] if block[99] == 0 else block[:100].split(b"\0", 1)[0]
     if block[345] and block[257:263] == b"ustar\0":  # GNU keeps other things where ustar has its prefix
@@ -77,7 +79,7 @@ def _high_bytes(block: bytes, own: bytes) -> int:
 
 
 @lru_cache(maxsize=1 << 12)
-def _stated(own: bytes) -> int:
+def stated(own: bytes) -> int:
     """What all bytes of a header should sum to, by its checksum field, which itself counts as 8 spaces (256)."""
     stated = number(own)
     return -1 if stated is None else stated - 256 + sum(own)
@@ -97,9 +99,13 @@ def number(field: bytes) -> int | None:
         return None
 
 
-def lost_its_long_name(block: bytes) -> bool:
-    """Whether a ustar header's name fills its field without a prefix: the long-name record before it may be gone."""
-    return block[99] != 0 and not (block[345] and block[257:263] == b"ustar\0")
+def names_its_member(block: bytes) -> bool:
+    """Whether a header can be believed without the one before it; a checksum does not tell that.
+
+    A name that fills its field without a prefix may have lost its long-name record. One that begins with NUL may be
+    a header that lost zero bytes of its own and has as many of the padding before it instead.
+    """
+    return block[0] != 0 and (block[99] == 0 or (block[345] != 0 and block[257:263] == b"ustar\0"))
 
 
 def pax_fields(payload: bytes) -> PaxFields | None:
@@ -124,16 +130,30 @@ def pax_fields(payload: bytes) -> PaxFields | None:
     return PaxFields(name, size, sparse)
 
 
+def is_ordinary(raw: bytes) -> bool:
+    """Whether a name is clean beyond doubt, as most are: 4 times faster than looking for what is not clean."""
+    return not raw.translate(None, _ORDINARY) and b".." not in raw and raw[:1] not in _NO_NAME and len(raw) < 256
+
+
 def clean_name(raw: bytes) -> str | None:
     """The name as text, or None where no sample may have it."""
     try:
         name = raw.decode()
     except UnicodeDecodeError:
         return None
-    plain = name.isascii() and name.isprintable() and len(name) < 256 and name[:1] not in _NO_START
-    if plain and ".." not in name and "\\" not in name and ":" not in name:
-        return name  # most names: 4 times faster than looking for what is not clean
+    if is_ordinary(raw):
+        return name
     return None if len(raw) > MAX_NAME_BYTES or _UNCLEAN.search(name) else name
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """webdataset's key and extension: `a/b.seg.PNG` is (`a/b`, `seg.png`); without both, (name, "")."""
+    key, _, ext = name.partition(".")
+    if "/" in ext:
+        last = name.rfind("/") + 1
+        base, _, ext = name[last:].partition(".")
+        key = name[:last] + base
+    return (key, ext.lower()) if ext and key[-1:] not in _NO_START else (name, "")
 
 
 def shown_name(raw: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shards.tar_header import LONG_LINK, LONG_NAME, PAX, PAX_GLOBAL, Header, pax_fields
+from shards.tar_header import LONG_LINK, LONG_NAME, PAX, PAX_GLOBAL, Header, PaxFields, pax_fields
 
 MAX_RECORD_BYTES = 64 << 10  # of all records before one member
 KINDS = bytes((LONG_NAME, LONG_LINK, PAX_GLOBAL)) + PAX
@@ -31,20 +31,22 @@ class Records:
         self._bytes += size
         if self._bytes > MAX_RECORD_BYTES:
             self.trouble = "header_too_large"
-        return not self.trouble
+        return self.trouble != "header_too_large"
 
-    def add(self, header: Header, payload: bytes) -> None:
-        """Take up a record's payload."""
-        if header.type == LONG_NAME:
-            self._name = payload.rstrip(b"\0")
-            return
-        fields = pax_fields(payload)
+    def add(self, header: Header, payload: bytes) -> bool:
+        """Take up a record's payload; whether it names another member than the records before it, whose own is lost."""
+        fields = PaxFields(name=payload.rstrip(b"\0")) if header.type == LONG_NAME else pax_fields(payload)
         if fields is None:
             self.trouble = "corrupt_header"
-            return
+            return False
+        if fields.name is not None and (self.trouble or self._name not in (None, fields.name)):
+            self._name, self._size, self.sparse = fields
+            self.trouble = ""
+            return True
         self._name = self._name if fields.name is None else fields.name
         self._size = self._size if fields.size is None else fields.size
         self.sparse = self.sparse or fields.sparse
+        return False
 
     def applied(self, header: Header) -> Header:
         """The member's header as its records change it."""

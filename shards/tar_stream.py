@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from captioner.errors import SourceError
 from shards.blob import Blob
-from shards.tar_header import BLOCK, MAGIC, MAGIC_AT, lost_its_long_name, parse
+from shards.tar_header import BLOCK, MAGIC, MAGIC_AT, names_its_member, parse
 
 JUMP_BYTES = 8 << 20  # a longer skip opens the object again behind it: cheaper than 8 MiB of transfer
 
@@ -26,6 +26,11 @@ class Stream:
     def offset(self) -> int:
         """Where the next byte comes from."""
         return self._start + self._at
+
+    @property
+    def window(self) -> tuple[bytes, int, int]:
+        """The chunk that is being read, where in it the next byte comes from, and where in the blob it begins."""
+        return self._chunk, self._at, self._start
 
     def take(self, count: int) -> bytes:
         """The next count bytes; fewer only at the end of the blob."""
@@ -102,10 +107,10 @@ class Stream:
 
 
 def _header_in(data: bytes) -> int | None:
-    """Where the first header lies wholly in data. One that may have lost its long name is not trusted."""
+    """Where the first header that can be believed lies wholly in data."""
     for found in MAGIC.finditer(data, MAGIC_AT):
         at = found.start() - MAGIC_AT
         block = data[at : at + BLOCK]
-        if len(block) == BLOCK and parse(block) is not None and not lost_its_long_name(block):
+        if len(block) == BLOCK and parse(block) is not None and names_its_member(block):
             return at
     return None

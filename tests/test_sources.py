@@ -91,6 +91,14 @@ def test_a_bad_sidecar_is_dropped_and_its_picture_kept(text: bytes) -> None:  # 
     assert (row.media, row.meta["sidecar"], set(row.flags)) == (IMAGE, None, {"bad_sidecar"})
 
 
+def test_a_sidecars_integers_stay_exact() -> None:
+    numbers = [1 << 64, -(1 << 63) - 1, 10**30, 12345678901234567890]
+    for text in ('{"a": %d}', '{"a":%d}', '{"a": [0,%d]}', '{"a":[%d, "b"]}', '{"a":\n%d}'):
+        for number in numbers:
+            raw = (text % number).encode()
+            assert sidecar(raw).meta["sidecar"] == json.loads(raw)
+
+
 def test_a_bad_caption_file_is_dropped_and_its_picture_kept() -> None:  # case 16
     row = one(("k.jpg", IMAGE), ("k.txt", b"\xff\xfe"), ("k.json", b'{"a": 1}'))
     assert isinstance(row, Sample)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from captioner.errors import SourceError
 from captioner.types import Sample
 from shards.blob import MemoryBlob
-from shards.tar import Damage, Member, TarReader, split_name
+from shards.tar import Damage, Member, TarReader
+from shards.tar_header import split_name
 from tests.tars import (
     CountingBlob,
     broken,
@@ -292,8 +293,11 @@ def test_malformed_pax_records_spoil_their_member_only() -> None:
 
 
 def test_a_name_record_without_its_member_is_a_row() -> None:
-    data = member(b"a.jpg", b"1") + member(b"././@LongLink", b"long.jpg\0", b"L") + END
-    assert found(data) == [("a.jpg", b"1"), ("", "corrupt_header")]
+    record = member(b"././@LongLink", b"long.jpg\0", b"L")
+    assert found(member(b"a.jpg", b"1") + record + END) == [("a.jpg", b"1"), ("", "corrupt_header")]
+    another = member(b"p", b"14 path=b.jpg\n", b"x") + member(b"b", b"2")
+    assert found(record + another + END) == [("", "corrupt_header"), ("b.jpg", b"2")]
+    assert found(record + record + member(b"long", b"3") + END) == [("long.jpg", b"3")]
 
 
 def test_a_lost_long_name_is_no_wrong_name() -> None:
@@ -353,6 +357,9 @@ def spans(data: bytes) -> list[tuple[int, int, Sample]]:
 @example(shard="ustar", at=0, cut=512, added=bytes(512))
 @example(shard="ustar", at=700, cut=513, added=b"")
 @example(shard="gnu long names", at=18432, cut=1025, added=b"")
+@example(shard="gnu long names", at=6669, cut=1, added=b"")
+@example(shard="pax long names", at=11428, cut=1024, added=b"")
+@example(shard="pax", at=6408, cut=513, added=b"")
 def test_any_change_leaves_every_untouched_sample(shard: str, at: int, cut: int, added: bytes) -> None:
     data = SHARDS[shard]
     at %= len(data)
