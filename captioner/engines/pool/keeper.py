@@ -12,7 +12,7 @@ from captioner.errors import EngineError, EngineUnavailable, ModelChanged
 
 TICK_SECONDS = 0.1
 BACKOFF_SECONDS = (0.25, 15.0)
-CANARY_SECONDS, CANARY_ANSWERS = 2.0, 3.0  # a canary has so long at least, and so many of the usual answer times
+CANARY_SECONDS, CANARY_ANSWERS = 2.0, 2.0  # a canary has so long at least, and so many of the usual answer times
 RETRIES_A_SECOND = 1.0  # beyond the share, so that a retry never waits for answers that cannot come
 
 
@@ -85,7 +85,9 @@ class Keeper:
         return True
 
     def _others_answer(self, member: Member, since: float) -> bool:
-        return any(each.last_answer > since for each in self.dispatch.members if each is not member)
+        """Whether some other replica answered since then, or has nothing to answer."""
+        others = (each for each in self.dispatch.members if each is not member and each.ever_answered)
+        return any(each.last_answer > since or (each.state == "serving" and not each.flights) for each in others)
 
     async def _tick(self) -> None:
         while True:

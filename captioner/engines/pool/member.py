@@ -13,7 +13,7 @@ from captioner.types import Caption, Replica
 
 MEMORY = 64  # answers over which the seconds of a unit of work are averaged
 SOUND = 20  # answers in a row after which an ejected replica's past is forgotten
-MANY, SILENT_MANY, SILENT_FEW = 8, 2.0, 5.0  # with so many out, silence of two mean answer times is strange; else five
+MANY, SILENT_MANY, SILENT_FEW = 8, 1.0, 5.0  # with so many out, silence of one mean answer time is strange; else five
 
 
 class Member:
