@@ -88,7 +88,7 @@ class Dispatch:
             return
         now = self._loop.time()
         if not fatal:
-            member.state, member.ejections = "ejected", member.ejections + 1
+            member.close()
         else:
             leaving = member.state == "draining"
             self._requeue(member.eject(now), now)
@@ -127,7 +127,11 @@ class Dispatch:
     def _pump_suspects(self, now: float) -> None:
         waiting, self.lanes.suspects = self.lanes.suspects, []
         others_wait = self.lanes.next() is not None
-        self._trials = [each for each in self._trials if now <= each.trial_until and each in each.item.flights]
+        self._trials = [
+            each
+            for each in self._trials
+            if each in each.item.flights and not each.orphan and (others_wait or now <= each.trial_until)
+        ]
         for place, item in enumerate(waiting):
             if item.done:
                 continue

@@ -25,14 +25,14 @@ def convict(flights: Iterable[Flight], now: float) -> Item | None:
 
 
 def trial_until(item: Item, now: float) -> float:
-    """Until when a suspect sent now is watched; one that saw two replicas die is until its answer."""
+    """Until when a suspect sent now is on trial at the least; one that saw two replicas die is until its answer."""
     return math.inf if item.deaths > 1 else now + 1.5 * item.fatal_age + TRIAL_SECONDS
 
 
 def may_join(item: Item, trials: Iterable[Item], *, others_wait: bool) -> bool:
     """Whether a suspect may be sent to a replica that has these others on trial: alone, as a rule.
 
-    While other work waits that costs nothing, as it keeps the slots full. When nothing else does, those that had been
+    While other work waits a trial lasts until the answer and costs nothing: others keep the slots full. When none does, those that had been
     on the dead replica for a while go together: a kill by chance is far more common than a sample that kills late,
     and a late killer is then found at its third replica and not at its second.
     """
