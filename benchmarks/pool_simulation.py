@@ -1,4 +1,4 @@
-"""The pool against stub replicas on a virtual clock: ratios to the ideal over many seeds, without the machine's noise."""
+"""The pool against stub replicas on a virtual clock: ratios to the ideal over many seeds, free of the machine's noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import statistics
 import time
 from dataclasses import dataclass, replace
 
-from benchmarks.stub_replica import (
+from tests.stub_replicas import (
     Behaviour,
     StubReplica,
     answer_seconds,
@@ -100,7 +100,8 @@ def main() -> None:
         ratios = [ratio for ratio, _, _ in rows]
         stats = [run.stats for _, _, run in rows]
         print(
-            f"{name:30} median {statistics.median(ratios):.3f} mean {statistics.mean(ratios):.3f} max {max(ratios):.3f}"
+            f"{name:30} median {statistics.median(ratios):.3f} mean {statistics.mean(ratios):.3f}"
+            f" max {max(ratios):.3f}"
             f" | clairvoyant {statistics.median(each for _, each, _ in rows):.3f}"
             f" | lost {sum(run.lost for _, _, run in rows)} retries {statistics.mean(s.retries for s in stats):.0f}"
             f" hedges {statistics.mean(s.hedges for s in stats):.0f} moved {statistics.mean(s.moved for s in stats):.0f}"

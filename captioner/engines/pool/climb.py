@@ -14,7 +14,7 @@ Trial = Literal["rest", "wider", "narrower"]
 
 
 class Climb:
-    """Rates are work a second over so many answers while the window is full; half as many are skipped after a change."""
+    """Rates are work a second over so many answers while the window is full; some are skipped after a change."""
 
     def __init__(self) -> None:
         self.held = 0

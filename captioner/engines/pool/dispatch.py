@@ -36,6 +36,7 @@ class Dispatch:
         self.slowness = tail.Slowness()
         self.retry_budget = Budget(settings.retry_share, start=RETRIES_SAVED, most=RETRIES_SAVED)
         self._hedge_budget = Budget(settings.hedge_share, start=0.0, most=float("inf"))
+        self._trials: list[Flight] = []
         self._bytes = 0
         self._looked = 0.0
         self.refused: Exception | None = None
@@ -87,7 +88,7 @@ class Dispatch:
             return
         now = self._loop.time()
         if not fatal:
-            member.state, member.ejections = "ejected", member.ejections + 1
+            member.close()
         else:
             leaving = member.state == "draining"
             self._requeue(member.eject(now), now)
@@ -126,18 +127,27 @@ class Dispatch:
     def _pump_suspects(self, now: float) -> None:
         waiting, self.lanes.suspects = self.lanes.suspects, []
         others_wait = self.lanes.next() is not None
-        for item in waiting:
+        self._trials = [
+            each
+            for each in self._trials
+            if each in each.item.flights and not each.orphan and (others_wait or now <= each.trial_until)
+        ]
+        for place, item in enumerate(waiting):
             if item.done:
                 continue
-            rooms = [
-                each for each in self.members if suspects.may_join(item, each.flights, now, others_wait=others_wait)
-            ]
+            rooms = [each for each in self.members if each.open(now) and self._may_join(item, each, others_wait)]
             member = self._choose(item, now, rooms) if rooms else None
             if member is None:
-                self.lanes.suspects.append(item)
-                continue
+                # In their order: who comes later is the less likely culprit and never overtakes.
+                self.lanes.suspects += waiting[place:]
+                return
             flight = self._send(item, member, now)
             flight.trial_until = suspects.trial_until(item, now)
+            self._trials.append(flight)
+
+    def _may_join(self, item: Item, member: Member, others_wait: bool) -> bool:
+        there = [each.item for each in self._trials if each.member is member]
+        return suspects.may_join(item, there, others_wait=others_wait)
 
     def _choose(self, item: Item, now: float, among: list[Member] | None = None) -> Member | None:
         """The replica that would be through with its work and this item first, by its measured speed."""

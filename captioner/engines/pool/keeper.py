@@ -1,9 +1,10 @@
-"""Who is well: proves replicas at start and after ejection, sends canaries to silent ones, notices when all are gone."""
+"""Who is well: proves replicas at start and after ejection, tries silent ones with a canary, notices when all are gone."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from typing import Literal
 
 from captioner.engines.pool.dispatch import Dispatch
 from captioner.engines.pool.member import Member
@@ -12,7 +13,7 @@ from captioner.errors import EngineError, EngineUnavailable, ModelChanged
 
 TICK_SECONDS = 0.1
 BACKOFF_SECONDS = (0.25, 15.0)
-CANARY_SECONDS, CANARY_ANSWERS = 2.0, 3.0  # a canary has so long at least, and so many of the usual answer times
+CANARY_SECONDS, CANARY_ANSWERS = 2.0, 2.0  # a canary has so long at least, and so many of the usual answer times
 RETRIES_A_SECOND = 1.0  # beyond the share, so that a retry never waits for answers that cannot come
 
 
@@ -49,12 +50,11 @@ class Keeper:
     async def _revive(self, member: Member) -> None:
         least, most = BACKOFF_SECONDS
         jitter = random.Random(member.name)
-        delay = least * 2**member.relapses if member.relapses else 0.0
-        member.relapses = min(member.relapses + 1, 6)
+        delay = least * 2 ** (member.relapses - 1) if member.relapses > 1 else 0.0
         while member.state in ("starting", "ejected"):
             await asyncio.sleep(min(delay, most) * jitter.uniform(0.75, 1.25))
             delay = max(least, min(2 * delay, most))
-            if member.state in ("starting", "ejected") and await self._proved(member, self._settings.prove_seconds):
+            if member.state in ("starting", "ejected") and await self._serves(member):
                 member.state, member.progress = "serving", self._loop.time()
                 self.known.set()
                 self.dispatch.pump()
@@ -63,29 +63,35 @@ class Keeper:
         """Ask a silent replica for something tiny. It is ejected only if others answered in the meantime."""
         asked = self._loop.time()
         patience = min(self._settings.canary_seconds, max(CANARY_SECONDS, CANARY_ANSWERS * member.seconds))
-        alive = await self._proved(member, patience)
+        proof = await self._proof(member, patience)
         if member.state != "suspect":
             return
-        silent = self._loop.time() - asked >= patience
-        if alive or (silent and not self._others_answer(member, asked)):
+        if proof == "given" or (proof == "silence" and not self._others_answer(member, asked)):
             member.state, member.progress = "serving", self._loop.time()
         else:
             self.dispatch.eject(member, fatal=True)
 
-    async def _proved(self, member: Member, seconds: float) -> bool:
+    async def _serves(self, member: Member) -> bool:
+        return await self._proof(member, self._settings.prove_seconds) == "given"
+
+    async def _proof(self, member: Member, seconds: float) -> Literal["given", "silence", "refused"]:
         try:
             async with asyncio.timeout(seconds):
                 await member.replica.prove()
         except ModelChanged as error:
             self.dispatch.stop(error)
             self.known.set()
-            return False
-        except (EngineError, TimeoutError):
-            return False
-        return True
+            return "refused"
+        except TimeoutError:
+            return "silence"
+        except EngineError:
+            return "refused"
+        return "given"
 
     def _others_answer(self, member: Member, since: float) -> bool:
-        return any(each.last_answer > since for each in self.dispatch.members if each is not member)
+        """Whether some other replica answered since then, or has nothing to answer."""
+        others = (each for each in self.dispatch.members if each is not member and each.ever_answered)
+        return any(each.last_answer > since or (each.state == "serving" and not each.flights) for each in others)
 
     async def _tick(self) -> None:
         while True:
@@ -94,7 +100,7 @@ class Keeper:
             waiting = self.dispatch.lanes.next() is not None
             for member in self.dispatch.members:
                 member.account(now, now - self._ticked, waiting=waiting)
-                if member.state == "serving" and member.silent(now) and self._others_answer(member, member.progress):
+                if member.state == "serving" and member.silent(now) and self._others_answer(member, (member.progress + now) / 2):
                     member.state = "suspect"
                     self._spawn(self._canary(member))
             self._ticked = now
@@ -107,7 +113,9 @@ class Keeper:
             self._gone_since = now
         elif now - self._gone_since > self._settings.start_seconds:
             self.known.set()
-            names = ", ".join(each.name for each in self.dispatch.members) or "the pool is empty"
-            self.dispatch.give_up(
-                EngineUnavailable(f"no replica served for {self._settings.start_seconds:g} s: {names}")
-            )
+            self.dispatch.give_up(self.gone())
+
+    def gone(self) -> EngineUnavailable:
+        """What to tell callers when nobody has served for the longest time that they wait."""
+        names = ", ".join(each.name for each in self.dispatch.members) or "the pool is empty"
+        return EngineUnavailable(f"no replica served for {self._settings.start_seconds:g} s: {names}")

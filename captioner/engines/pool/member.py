@@ -13,7 +13,9 @@ from captioner.types import Caption, Replica
 
 MEMORY = 64  # answers over which the seconds of a unit of work are averaged
 SOUND = 20  # answers in a row after which an ejected replica's past is forgotten
-MANY, SILENT_MANY, SILENT_FEW = 8, 2.0, 5.0  # with so many out, silence of two mean answer times is strange; else five
+MOST_RELAPSES = 7  # each doubles the first pause before it is proved again, a quarter of a second
+PROBATION = 8  # asks at once at a replica that was ejected, until its first answer
+MANY, SILENT_MANY, SILENT_FEW = 8, 1.0, 5.0  # with so many out, silence of one mean answer time is strange; else five
 
 
 class Member:
@@ -38,7 +40,7 @@ class Member:
         self._nans = 0
         self.errors: Counter[str] = Counter()
         self.answers = self.tokens_in = self.tokens_out = self.images = self.ejections = 0
-        self.idle: Counter[str] = Counter()
+        self.idle: dict[str, float] = {"starved": 0.0, "ejected": 0.0, "throttled": 0.0}
         self._busy, self._busy_since = 0.0, 0.0
         self._paces = 0
 
@@ -54,7 +56,8 @@ class Member:
 
     def open(self, now: float) -> bool:
         """Whether it may be sent one more."""
-        return self.state == "serving" and len(self.flights) < self.window.limit and now >= self.paused_until
+        limit = min(self.window.limit, PROBATION) if self.relapses and not self._sound else self.window.limit
+        return self.state == "serving" and len(self.flights) < limit and now >= self.paused_until
 
     def expected_seconds(self, work: float) -> float:
         """How long a request of that work takes from its start, by this replica's own past; 0 before any."""
@@ -118,12 +121,17 @@ class Member:
         largest = max(self.expected_seconds(flight.item.work) for flight in self.flights)
         return now - self.progress > max(min(max(usual, least), most), 1.5 * largest)
 
+    def close(self) -> None:
+        """Send it nothing until it is proved again; what is out at it stays."""
+        self.state, self.ejections, self._sound = "ejected", self.ejections + 1, 0
+        self.relapses = min(self.relapses + 1, MOST_RELAPSES)
+        self._broke.clear()
+        self._nans = 0
+
     def eject(self, now: float) -> list[Flight]:
         """Close it and hand over what was out at it; their answers still count if they come first."""
         self._count(now)
-        self.state, self.ejections, self._sound = "ejected", self.ejections + 1, 0
-        self._broke.clear()
-        self._nans = 0
+        self.close()
         orphans = list(self.flights)
         for flight in orphans:
             flight.orphan = True

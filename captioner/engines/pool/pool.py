@@ -129,7 +129,7 @@ class Pool:
         if dispatch.refused is not None:
             raise dispatch.refused
         if not any(each.state == "serving" for each in dispatch.members):
-            raise EngineUnavailable(f"no replica served within {self._settings.start_seconds:g} s")
+            raise self._open.gone()
 
     @property
     def _open(self) -> Keeper:

@@ -25,22 +25,19 @@ def convict(flights: Iterable[Flight], now: float) -> Item | None:
 
 
 def trial_until(item: Item, now: float) -> float:
-    """Until when a suspect sent now is watched; one that saw two replicas die is until its answer."""
+    """Until when a suspect sent now is on trial at the least; one that saw two replicas die is until its answer."""
     return math.inf if item.deaths > 1 else now + 1.5 * item.fatal_age + TRIAL_SECONDS
 
 
-def may_join(item: Item, flights: Iterable[Flight], now: float, *, others_wait: bool) -> bool:
-    """Whether a suspect may be sent to a replica with these flights: alone, as far as suspects on trial go.
+def may_join(item: Item, trials: Iterable[Item], *, others_wait: bool) -> bool:
+    """Whether a suspect may be sent to a replica that has these others on trial: alone, as a rule.
 
-    While other work waits that costs nothing, as it keeps the slots full. When nothing else does, those that had been
+    While other work waits a trial lasts until the answer and costs nothing: others keep the slots full. When none does, those that had been
     on the dead replica for a while go together: a kill by chance is far more common than a sample that kills late,
     and a late killer is then found at its third replica and not at its second.
     """
-    trials = [flight for flight in flights if flight.item.deaths and now <= flight.trial_until]
-    if not trials:
-        return True
-    apart = item.deaths > 1 or item.fatal_age <= YOUNG_SECONDS or others_wait
-    return not apart and not any(_apart(flight.item) for flight in trials)
+    together = [item, *trials]
+    return len(together) == 1 or not (others_wait or any(map(_alone, together)))
 
 
 def order(items: Iterable[Item]) -> list[Item]:
@@ -48,5 +45,5 @@ def order(items: Iterable[Item]) -> list[Item]:
     return sorted(items, key=lambda item: (-item.deaths, item.fatal_age))
 
 
-def _apart(item: Item) -> bool:
+def _alone(item: Item) -> bool:
     return item.deaths > 1 or item.fatal_age <= YOUNG_SECONDS

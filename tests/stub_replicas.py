@@ -61,7 +61,9 @@ def earliest_completion(seconds: Sequence[float], speeds: Sequence[float], slots
 class Behaviour:
     """How a stub serves. dies_at, hangs_at: seconds after it was made. broken: share of first asks answered 500.
 
-    most_waiting: 429 for those beyond, with retry_after. sharing: works on all at once, each the slower, instead.
+    most_waiting: 429 for those beyond, with retry_after. sharing: each one more that is worked on makes all of them take this share longer.
+    stall: from and until when (seconds since it began) no answer comes out; canary_passes: whether proofs do.
+    restart_seconds: after a death it comes back.
     killers: hashes that kill it `kills_after` seconds after their start; broke_on: hashes that are always a 500.
     """
 
@@ -78,6 +80,8 @@ class Behaviour:
     broke_on: frozenset[str] = frozenset()
     restart_seconds: float = math.inf
     sharing: float = 0.0
+    stall: tuple[float, float] | None = None
+    canary_passes: bool = True
 
 
 @dataclass(slots=True)
@@ -127,6 +131,8 @@ class StubReplica:
             raise EngineUnavailable("connection refused")
         if self.hanging:
             await asyncio.Event().wait()
+        if not self.behaviour.canary_passes:
+            await self._stalled()
 
     async def close(self) -> None:
         return None
@@ -160,12 +166,21 @@ class StubReplica:
             seconds = answer_seconds(request.media_sha256, self.behaviour.mean) / self.behaviour.speed
             await asyncio.sleep(seconds * (1 + self.behaviour.sharing * self.working))
             self.work_seconds += seconds
+            await self._stalled()
             if self.hanging:
                 await asyncio.Event().wait()
         finally:
             self._leave()
         self._maybe_break(request.media_sha256)
         return Caption(text="A picture.", finish_reason="stop", completion_tokens=150, prompt_tokens=1000)
+
+    async def _stalled(self) -> None:
+        """Wait out a stall that has begun."""
+        loop = asyncio.get_running_loop()
+        if self.behaviour.stall is not None and self._began is not None:
+            begins, ends = self.behaviour.stall
+            if begins <= loop.time() - self._began < ends:
+                await asyncio.sleep(ends - (loop.time() - self._began))
 
     def _maybe_break(self, sha256: str) -> None:
         first = sha256 not in self._broke
