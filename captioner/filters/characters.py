@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from captioner.types import Caption, Sample
 
 # C0 and C1 but \n and \t; soft hyphen and invisible spaces; bidi marks; line separators that cut JSON lines;
-# surrogates; BOM; noncharacters; tags that hide ASCII.
+# surrogates; BOM; noncharacters; tags that hide ASCII. First and last of each range.
 _BAD = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff0-\ufffb\ufffe\uffff\U000e0000-\U000e007f"
+    *((0x00, 0x08), (0x0B, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x61C, 0x61C), (0x180E, 0x180E), (0x200B, 0x200B)),
+    *((0x200E, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0xD800, 0xDFFF), (0xFDD0, 0xFDEF), (0xFEFF, 0xFEFF)),
+    *((0xFFF0, 0xFFFB), (0xFFFE, 0xFFFF), (0xE0000, 0xE007F)),
 )
 # The joiners U+200C and U+200D are spelling in Arabic, Indic and Khmer letters, and glue in emoji; elsewhere hidden.
-_JOINED = "\u0590-\u109f\u1780-\u18af\u2190-\u2bff\ufe0f\ufb1d-\ufdcf\ufe70-\ufefc\U0001f000-\U0001faff"
-_BAD_CHARACTER = re.compile(f"[{_BAD}]")
-_BAD_JOINER = re.compile(f"[\u200c\u200d](?<![{_JOINED}].)")
+_JOINED = (
+    *((0x590, 0x109F), (0x1780, 0x18AF), (0x2190, 0x2BFF), (0xFE0F, 0xFE0F), (0xFB1D, 0xFDCF), (0xFE70, 0xFEFC)),
+    (0x1F000, 0x1FAFF),
+)
+_JOINERS = "\u200c\u200d"
 _REPLACEMENT = "\ufffd"
 
 
@@ -49,5 +54,20 @@ class Characters:
 @lru_cache(maxsize=8)
 def _counts(text: str) -> tuple[int, int]:
     """(characters that should not be there, replacement characters)."""
-    bad = len(_BAD_CHARACTER.findall(text)) + len(_BAD_JOINER.findall(text))
+    # A table costs the same for any text; a search takes 0.1 s for a megabyte of bad ones.
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    bad = int(np.count_nonzero(_table(_BAD)[codes]))
+    if _JOINERS[0] in text or _JOINERS[1] in text:
+        places = np.flatnonzero((codes == ord(_JOINERS[0])) | (codes == ord(_JOINERS[1])))
+        before = places[places > 0] - 1
+        bad += len(places) - int(np.count_nonzero(_table(_JOINED)[codes[before]]))
     return bad, text.count(_REPLACEMENT)
+
+
+@lru_cache(maxsize=2)
+def _table(ranges: tuple[tuple[int, int], ...]) -> NDArray[np.bool_]:
+    """Whether each code point lies in one of the ranges."""
+    table = np.zeros(0x110000, np.bool_)
+    for first, last in ranges:
+        table[first : last + 1] = True
+    return table

@@ -13,16 +13,17 @@ from captioner.types import Caption, Sample
 
 # EVEv2's trainer replaces `<image>`, splits at ` ASSISTANT:`, pads with `<|endoftext|>`: quoted or not, they break
 # a sample. The other tokens are what tokenizers of Llama, Mistral, GLM, InternLM, Gemma and DeepSeek reserve.
-# Every alternative begins with its own character, so that the search skips to the next one of them.
+# Every alternative begins with its own character, so that the search skips to the next one of them; names are tried
+# only where their closing bracket is near.
 TOKENS = re.compile(
-    r"""<(?:[|｜]\S | <SYS> | </SYS> | 0x[0-9A-F]{2}>
+    r"""<(?:[|｜]\S | <SYS> | </SYS> | (?=[^\s<>]{1,40}>)(?:0x[0-9A-F]{2}>
       | /?(?:image|video|audio|img|s|bos|eos|pad|unk|mask|think|thinking|answer|tool_call|tool_response|box|ref|quad
           |bbox|loc|seg|region|grounding|phrase|object|point|im_start|im_end|im_patch|start_of_turn|end_of_turn
           |start_of_image|end_of_image|image_soft_token|fake_token_around_image|end_of_utterance|row|col|sep|cls
           |FRAME|LINE|sop|eop|eoa|eoh|eot|endofchunk)(?:_?\d{1,6})?/?>
-      | /?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>)
-    | \[(?:/?INST|IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d{1,6}|CLS|SEP|PAD|MASK|BOS|EOS|TOOL_CALLS
-          |AVAILABLE_TOOLS|PREFIX|MIDDLE|SUFFIX|/?BOX|SYSTEM_PROMPT)\]
+      | /?(?:unused|reserved|extra_id|loc|seg|bin|image|frame|row)_?\w{0,20}\d>))
+    | \[(?=[^\s\[\]]{1,30}\])(?:/?INST|IMG|IMG_END|IMG_BREAK|gMASK|sMASK|UNUSED_TOKEN_\d{1,6}|CLS|SEP|PAD|MASK|BOS|EOS
+          |TOOL_CALLS|AVAILABLE_TOOLS|PREFIX|MIDDLE|SUFFIX|/?BOX|SYSTEM_PROMPT)\]
     | \|> | ｜> | ◁/?\w{1,12}▷ | ASSISTANT:""",
     re.VERBOSE,
 )

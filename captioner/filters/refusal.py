@@ -49,7 +49,7 @@ _FAILED = (
 
 # Each pattern with words of which one must be there: a plain search for them is ten times as fast.
 _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("i ", "i'"), rf"{_ITSELF}[^.!?\n]{{0,60}}?{_DENIES}[^.!?\n]{{0,80}}?{_TOPIC}"),
+    (("i ", "i'"), rf"{_ITSELF}(?=[^.!?\n]{{0,150}}?{_TOPIC})[^.!?\n]{{0,60}}?{_DENIES}[^.!?\n]{{0,80}}?{_TOPIC}"),
     (("for me to", "your ", "an error"), rf"{_BEGINS}there (?:is|was) (?:no|an error) [^.!?\n]{{0,40}}?(?:for me to|{_PICTURE}$)"
      rf"|{_BEGINS}there was an error \w+ing (?:the|your) {_PICTURE}|{_BEGINS}your {_PICTURE} (?:appears?|seems?|is|was|could|did|has|cannot)\b"),
     (("sorry", "afraid"), rf"{_BEGINS}(?:i|we)(?:'m|'re| am| are) {_SO}(?:sorry|afraid)[, ]+(?:but )?(?:that )?(?:i|we)\b"),
