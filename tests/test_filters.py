@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.filters import FILTERS
+from captioner.filters import repeats as repeats_of
 from captioner.filters.characters import Characters
 from captioner.filters.echo import Echo
 from captioner.filters.length import Length
@@ -190,3 +191,17 @@ def test_min_words_is_the_recipes_to_set() -> None:
 def test_without_a_prompt_only_known_instructions_are_echoes() -> None:
     assert Echo()(SAMPLE, caption(PROMPT)) is None
     assert Echo(prompt=PROMPT)(SAMPLE, caption(PROMPT)) == "prompt_echo"
+
+
+@settings(derandomize=True, max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from(["a", "b", "c", "1", "2", "3", "the", "red", "dog", "sits", "on", "狗", ",", "."]), max_size=60
+    )
+)
+def test_what_says_nothing_twice_measures_as_the_long_way_does(words: list[str]) -> None:
+    numbered = repeats_of.number_tokens(tuple(words))
+    counts = repeats_of._lettered_counts(numbered)
+    share = 1 - len(counts) / int(counts.sum()) if len(counts) else 0.0
+    expected = repeats_of.longest_loop(numbered), share, repeats_of._top_share(counts, len(words))
+    assert repeats_of._said_again(tuple(words)) == expected

@@ -88,7 +88,7 @@ def _echoes(prompt: str, text: str) -> tuple[int, bool]:
     """(how many of the prompt's sentences stand in the text, whether it instructs as prompts do)."""
     own = outside_quotes(judged(text))
     lower = own.lower()
-    instructs = any(word in lower for word in _GATE) and _INSTRUCTIONS.search(lower) is not None
+    instructs = bool([word for word in _GATE if word in lower]) and _INSTRUCTIONS.search(lower) is not None
     wanted = _prompt_sentences(prompt)
     if not wanted:
         return 0, instructs

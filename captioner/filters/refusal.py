@@ -169,7 +169,8 @@ _PHRASES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("maaf", "saya tidak"), rf"{_BEGINS}maaf,|\bsaya tidak (?:dapat|bisa) (?:melihat|mendeskripsikan|membantu)"),
     (("tyvärr", "beklager", "desværre"), rf"{_BEGINS}(?:tyvärr|beklager|desværre|dessverre),? ?(?:kan|men)? ?(?:jag|jeg)\b"),
 )  # fmt: skip
-_COMPILED = tuple((words, re.compile(pattern)) for words, pattern in _PHRASES)
+_COMPILED = tuple(re.compile(pattern) for _, pattern in _PHRASES)
+_WORDS = tuple((word, place) for place, (words, _) in enumerate(_PHRASES) for word in words)
 _APOSTROPHES = str.maketrans("’‘ʼ`", "''''")
 
 
@@ -190,6 +191,5 @@ class Refusal:
 def _phrases(text: str) -> int:
     """How many different phrases of declining stand outside quotes."""
     own = outside_quotes(judged(text)).translate(_APOSTROPHES).lower()
-    return sum(
-        1 for words, pattern in _COMPILED if any(word in own for word in words) and pattern.search(own) is not None
-    )
+    places = {place for word, place in _WORDS if word in own}
+    return sum(1 for place in places if _COMPILED[place].search(own) is not None)
