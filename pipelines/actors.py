@@ -25,6 +25,7 @@ from pipelines.arenas import few_arenas
 from pipelines.caption_shard import Done, Line, Progress, caption_shard
 from pipelines.connection import Connection, Use, connection, room
 from pipelines.gate import Gate
+from pipelines.metrics import WorkerMetrics
 from pipelines.models import Access
 from pipelines.quality import Band, Quality
 from shards.commits import sha256_of
@@ -83,6 +84,7 @@ class Worker:
         self._way: Connection | None = None
         self._endpoints: tuple[str, ...] | None = None
         self._decoders: DecoderPool | None = None
+        self._metrics = WorkerMetrics() if ray.is_initialized() else None
         self._tasks: set[asyncio.Task[Done]] = set()
 
     async def caption(self, shard: ShardInput) -> Done | Trouble:
@@ -106,6 +108,8 @@ class Worker:
     async def report(self) -> Report:
         """Counts of what is open now."""
         use = self._way.use() if self._line and self._way else Use(slots=0, busy_seconds=0.0, asked=0)
+        if self._metrics is not None:
+            self._metrics.tell(use)
         return Report(
             open=tuple(self._line.open.values()) if self._line else (),
             slots=use.slots,

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -201,9 +202,30 @@ def _show_status(console: Console, there: Status) -> None:
     table.add_section()
     table.add_row("read", f"{counts.get('read', 0):,}", "")
     console.print(table)
+    if there.engines is not None:
+        _show_engines(console, there.engines)
     for reason, count in there.totals["shard_reasons"].items():
         meaning = SHARD_REASONS[reason].meaning if reason in SHARD_REASONS else "a reason of a part of yours"
         console.print(f"[yellow]{count} shards: {reason}[/yellow] ({meaning})", highlight=False)
+
+
+def _show_engines(console: Console, seen: dict[str, Any]) -> None:
+    """The replicas as a run that goes on last told of them."""
+    ago = max(0, int(time.time()) - seen["time"])
+    table = Table(title=f"engines, {ago} s ago", title_justify="left")
+    for name in ("replica", "state", "at it", "window", "answers", "tokens", "memory", "restarts", "last words"):
+        table.add_column(name, justify="left" if name in ("replica", "state", "last words") else "right")
+    hosts = {each["url"]: each for each in seen["hosts"]}
+
+    def kept(host: dict[str, Any]) -> list[str]:
+        return [f"{host['memory_bytes'] / 1e9:.1f} GB", str(host["restarts"]), host["last_error"]] if host else []
+
+    for each in seen["replicas"]:
+        counts = [f"{each[name]:,}" for name in ("outstanding", "window", "answers", "tokens_out")]
+        table.add_row(each["name"], each["state"], *counts, *kept(hosts.pop(each["name"], {})))
+    for host in hosts.values():
+        table.add_row(host["name"], host["state"], "", "", "", "", *kept(host))
+    console.print(table)
 
 
 def _show_verified(console: Console, verdict: Verified) -> None:

@@ -31,7 +31,7 @@ HOMES = {
     "webdataset": "shards",
 }
 NOWHERE = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
-RAY_FILES = {"pipelines/actors.py", "pipelines/engine_hosts.py", "pipelines/recaption.py"}
+RAY_FILES = {"pipelines/actors.py", "pipelines/engine_hosts.py", "pipelines/recaption.py", "pipelines/metrics.py"}
 VAGUE = {"utils.py", "helpers.py", "common.py", "base.py", "misc.py"}
 
 FILES = [path for room in ARROWS for path in sorted((ROOT / room).rglob("*.py"))]
