@@ -185,14 +185,19 @@ def test_no_server_outlives_its_killed_owner(tmp_path: Path, sign: signal.Signal
     assert not Path(private).exists()
 
 
-def test_a_server_dies_with_its_killed_warden(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_either_warden_ends_the_whole_tree_when_the_other_is_killed(tmp_path: Path, which: int) -> None:
     async def scene() -> None:
-        one = server(tmp_path)
+        one = server(tmp_path, "--fork", "--deaf")
         await one.start()
-        (pid,) = one.pids()
-        assert kill(one.pid or 0)
+        while len(one.pids()) < 3:
+            await asyncio.sleep(0.02)
+        tree = {one.pid or 0, *descendants(one.pid or 0)}
+        upper, lower = sorted(tree - set(one.pids()))
+        assert len(tree) == 5
+        assert kill((upper, lower)[which])
         assert await one.ended(10)
-        assert all_gone([pid], 10)
+        assert all_gone(list(tree), 10)
         await one.stop()
 
     asyncio.run(scene())

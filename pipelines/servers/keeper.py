@@ -146,7 +146,7 @@ class Keeper:
         )
 
     def pids(self) -> list[int]:
-        """Every process of the server that runs now, without its warden."""
+        """Every process of the server that runs now, without its wardens."""
         return self._server.pids() if self._server else []
 
     async def serving(self) -> str:

@@ -55,7 +55,7 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The warden's pid; every process of the server is below it."""
+        """The upper warden's pid; every process of the server is below it."""
         return self._process.pid if self._process else None
 
     def alive(self) -> bool:
@@ -70,8 +70,11 @@ class Server:
         return not self.alive()
 
     def pids(self) -> list[int]:
-        """Every process of the server, without its warden."""
-        return family(self._process.pid) if self._process and self.alive() else []
+        """Every process of the server, without its wardens: the lower is a fork of the upper and reads the same."""
+        if self._process is None or not self.alive():
+            return []
+        warden_words = _words(self._process.pid)
+        return [pid for pid in family(self._process.pid) if _words(pid) != warden_words]
 
     def memory_bytes(self) -> int:
         """Private memory of all its processes together, in host RAM; pages that they share are not counted."""
@@ -83,6 +86,8 @@ class Server:
         try:
             await self._spawn()
             await self._ready()
+            # Read by now; a folder that a SIGKILL leaves behind shall hold no key.
+            Path(CONFIG.replace(PRIVATE, self._private or "")).unlink(missing_ok=True)
         except BaseException:
             await self.stop()
             raise
@@ -186,6 +191,13 @@ class Server:
         for old in sorted(self._logs.glob(f"{self.name}-*.log"))[: -(self._running.logs_kept - 1) or None]:
             for path in (old, Path(f"{old}.1")):
                 path.unlink(missing_ok=True)
+
+
+def _words(pid: int) -> bytes:
+    """The command line of a process, b"" once it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _private_bytes(pid: int) -> int:

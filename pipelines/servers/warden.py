@@ -2,15 +2,17 @@
 
     python warden.py < ORDER     # a WardenOrder as JSON; standard library only, so that it starts in 20 ms
 
-A process of its own, as only a living one can end others: it takes in every orphan of the server (a subreaper), sees
-within POLL_SECONDS that its owner is gone, and the server dies with it should it be killed itself. SIGTERM stops the
-server in good order. Exit code: the server's, or 128 and the signal.
+Processes of its own, as only a living one can end others: they take in every orphan of the server (subreapers) and see
+within POLL_SECONDS that their owner is gone. There are two, one below the other, for one can be killed too: Ray ends an
+actor's children with SIGKILL, and a vLLM whose first process goes that way leaves its GPU workers running. Each ends
+the tree when the other is gone. SIGTERM stops the server in good order. Exit code: the server's, or 128 and the signal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import json
 import os
 import selectors
@@ -19,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +80,7 @@ class Log:
 
 
 class Warden:
-    """Watches one server from its start to the end of its last process."""
+    """Watches one server from its start to the end of its last process; the lower of the two, below `stand_guard`."""
 
     def __init__(self, order: WardenOrder) -> None:
         self._order = order
@@ -86,8 +89,7 @@ class Warden:
 
     def watch(self) -> int:
         """The server's exit code, once nothing of it is left."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc = _subreaper()
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
         output, pipe = os.pipe()
@@ -98,7 +100,8 @@ class Warden:
         with contextlib.closing(log), selectors.DefaultSelector() as ready:
             ready.register(output, selectors.EVENT_READ)
             self._until_over(server, output, ready, log)
-            _end_all(log, output)
+            os.set_blocking(output, False)
+            _end_all(lambda: _read_out(output, log))
         shutil.rmtree(self._order.private, ignore_errors=True)
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
@@ -155,14 +158,44 @@ def _pause() -> bytes:
     return b""
 
 
-def _end_all(log: Log, output: int) -> None:
-    """SIGKILL whatever is left of the tree after a moment, until there is no child; what it had said is kept."""
-    os.set_blocking(output, False)
+def _subreaper() -> ctypes.CDLL:
+    """Whatever below loses its parent becomes this process's child."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return libc
+
+
+def stand_guard(order: WardenOrder) -> int:
+    """The upper of the two: hands signals down, waits, and ends what a killed Warden leaves."""
+    _subreaper()
+    me = os.getpid()
+    lower = os.fork()
+    if lower == 0:
+        os._exit(Warden(dataclasses.replace(order, owner=me)).watch())
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda number, _: os.kill(lower, number))
+    while not (ended := os.waitpid(lower, os.WNOHANG))[0]:
+        if os.getppid() != order.owner:
+            os._exit(1)  # the lower one sees that, and ends all
+        time.sleep(POLL_SECONDS / 4)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end_all(lambda: None)
+    shutil.rmtree(order.private, ignore_errors=True)
+    code = os.waitstatus_to_exitcode(ended[1])
+    return code if code >= 0 else 128 - code
+
+
+def _read_out(output: int, log: Log) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while chunk := os.read(output, CHUNK_BYTES):
+            log.write(chunk)
+
+
+def _end_all(meanwhile: Callable[[], None]) -> None:
+    """SIGKILL whatever is left of the tree after a moment, until there is no child."""
     deadline = time.monotonic() + LINGER_SECONDS
     while True:
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(output, CHUNK_BYTES):
-                log.write(chunk)
+        meanwhile()
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -191,4 +224,4 @@ def family(pid: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(Warden(WardenOrder(**json.load(sys.stdin))).watch())
+    sys.exit(stand_guard(WardenOrder(**json.load(sys.stdin))))
