@@ -21,14 +21,16 @@ from captioner.recipe import canonical, to_json
 from captioner.registry import build
 from pipelines.engine_hosts import Host, Hosting, endpoints, start_hosts, stop_hosts
 from pipelines.models import Access, Models, engine_flags
-from pipelines.servers.keeper import ServerState
+from pipelines.servers.keeper import ServerState, Upkeep
 from pipelines.servers.launch import ServerSpec
+from pipelines.servers.process import Running
 from shards.status import ENGINES_SEEN
 from shards.store import Store
 
 log = logging.getLogger("recap")
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
+NOTICE_SECONDS = 5.0  # a server that drains gives every worker this long to hear of it; it is looked up in two
 TOLD_SECONDS = 10.0
 SNAPSHOT_SECONDS = 30.0
 CPUS = {"cuda": 4.0, "cpu": 0.5}  # of a node, for one server's tokenizers and picture processors
@@ -55,6 +57,13 @@ def hosting_of(name: str, models: Models, access: Access) -> Hosting | None:
         key_variable=models.key_variable,
         cpus=CPUS[models.device],
         place_seconds=models.start_seconds,
+        upkeep=Upkeep(
+            running=Running(start_seconds=models.start_seconds),
+            max_growth_bytes=int(models.recycle_growth_gib * 2**30),
+            max_answers=models.recycle_answers,
+            notice_seconds=NOTICE_SECONDS,
+            drain_seconds=models.request_seconds,
+        ),
     )
 
 

@@ -40,11 +40,15 @@ class Models:
     """More flags for started servers, as the engine spells them: --engine-flags='--flag value', with the `=`."""
     engine_logs: str = ""
     """Where each node keeps the logs of started servers. Default: recap-engines in the temporary folder."""
+    recycle_growth_gib: float = 16.0
+    """Restart a started server, once it is drained, when its memory has grown by so much; 0 for never."""
+    recycle_answers: int = 0
+    """Restart a started server, once it is drained, after so many answers; 0 for never."""
     key_variable: str = ""
     """The environment variable that holds the servers' API key, on every node. The key itself is never stored."""
     request_seconds: float = 600.0
     """Deadline of one request, from sending to its whole answer."""
-    start_seconds: float = 900.0
+    start_seconds: float = 1800.0
     """How long nobody may serve, at the start or later, before the run ends with exit code 3."""
     gpu_hour_price: float = 0.0
     """What one GPU costs an hour, in any currency: then the run tells what its captions cost."""
