@@ -1,8 +1,8 @@
 """A strict, streaming tar reader: every byte of the object is accounted for, and damage is an item, never an end.
 
 Python's tarfile, and so webdataset, end early and silently at a damaged header, a zero block or a missing end.
-This reader goes on at the next sound header instead and says what it passed over. It holds one member at a time
-and reads each byte once, after damage at most three times.
+This reader goes on at the next sound header instead and says what it passed over. It holds 64 KiB of members
+or one at a time, and reads each byte once, after damage at most three times.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class TarReader:
             for member in self._run():
                 if last is not None:
                     yield last
-                self._header_bytes += BLOCK
+                self._begin_item()
                 self._data_bytes += member.size
                 self._padding_bytes += -member.size & 511
                 last = member
@@ -162,17 +162,17 @@ class TarReader:
             offset, size = run[-1].offset + BLOCK, run[-1].size
             self._last_data = (offset, size)
             self._stream.seek(offset + size + -size % BLOCK)
-            if self._zero_run:
-                self._flags.add("concatenated")
-                self._zero_run = 0
         return run
 
-    def _item(self, header: Header) -> Member | Damage | None:
-        """What a sound header announces; None for what is no member of any sample: records and folders."""
+    def _begin_item(self) -> None:
         self._header_bytes += BLOCK
         if self._zero_run:
             self._flags.add("concatenated")
             self._zero_run = 0
+
+    def _item(self, header: Header) -> Member | Damage | None:
+        """What a sound header announces; None for what is no member of any sample: records and folders."""
+        self._begin_item()
         if header.type in KINDS:
             return self._record(header)
         records = self._records

@@ -33,7 +33,7 @@ class Member(NamedTuple):
 
 
 class PlainMembers:
-    """Finds runs of members about which there is no doubt, at a third of the time that any member takes.
+    """Finds runs of members about which there is no doubt, in two thirds of the time that any member takes.
 
     Plain: a regular file with an ordinary ASCII name in its own field, octal digits, a checksum that holds, a size that
     may be held. held, most: as TarReader's. It remembers what members have in common: the end of their headers, whose

@@ -333,6 +333,29 @@ def test_an_early_stop_counts_the_rest_as_unread() -> None:
     assert (reader.account.flags, reader.account.unread_bytes) == ((), len(data) - 512 - 1024)
 
 
+def test_reading_in_runs_and_one_by_one_are_the_same() -> None:
+    names = (
+        b"a.jpg",
+        b"a.JPG",
+        b"a.t",
+        b"a..jpg",
+        b"d/",
+        b"a",
+        b"a.",
+        b"/a.t",
+        b"a:b.t",
+        b"C:/a.t",
+        "é.t".encode(),
+        b"",
+    )
+    sizes = (octal(9), b"00000000011 ", b"00000000019\0", b"         11\0", octal(1 << 30))
+    parts = [header(name, size, kind) + padded(b"x" * 9) for name in names for size in sizes for kind in (b"0", b"5")]
+    for data in (b"".join(parts) + END, bytes(512).join(parts) + END):
+        whole, small = (TarReader(MemoryBlob(data, chunk_bytes=size)) for size in (len(data), 511))
+        steps = [[(item, reader.account) for item in reader] for reader in (whole, small)]
+        assert steps[0] == steps[1] and whole.account == small.account
+
+
 SAMPLES = 8
 SHARDS = {name: tar_of(samples_of(SAMPLES), form) for name, form in FORMS.items()}
 SHARDS["gnu long names"] = tar_of([("d" * 120 + "/" + n, d) for n, d in samples_of(SAMPLES)], tarfile.GNU_FORMAT)
