@@ -1,6 +1,6 @@
 """What a model is, without its weights: parameters by whose they are, and the tokens of a picture.
 
-    python -m trainer.describe eve-v2-7b --size 1920x1080 --max-side 1600 --mode train
+python -m trainer.describe eve-v2-7b --size 1920x1080 --max-side 1600 --mode train
 """
 
 from __future__ import annotations

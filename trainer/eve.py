@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from functools import partial
+from typing import Protocol, TypedDict, Unpack, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from transformers.models.qwen2.modeling_qwen2 import (
     eager_attention_forward,
 )
 
+from trainer.increment import IncrementMLP
 from trainer.loss import shifted, supervised_loss
 
 PARTS = ("layernorm", "self_attn", "mlp")
@@ -123,28 +125,6 @@ class Route:
         return (flat, flat[:0]) if len(self.vision_M) == 0 else (flat[self.text_N], flat[self.vision_M])
 
 
-class IncrementMLP(Qwen2MLP):
-    """EVEv1.2's FFN: up and down are W + tanh(10 g) dW, g from 0, to be folded into W after training."""
-
-    def __init__(self, config: EVEConfig) -> None:
-        super().__init__(config)
-        wide, narrow = config.intermediate_size, config.hidden_size
-        self.temperature = config.gate_temperature
-        self.moe_up_proj = nn.Parameter(torch.empty(narrow, wide))  # input first, as released
-        self.moe_down_proj = nn.Parameter(torch.empty(wide, narrow))
-        self.moe_up_gate = nn.Parameter(torch.zeros(1))
-        self.moe_down_gate = nn.Parameter(torch.zeros(1))
-
-    def weights(self) -> tuple[Tensor, Tensor]:
-        """Up and down with their increments folded in."""
-        up, down = (torch.tanh(gate * self.temperature) for gate in (self.moe_up_gate, self.moe_down_gate))
-        return self.up_proj.weight + up * self.moe_up_proj.T, self.down_proj.weight + down * self.moe_down_proj.T
-
-    def forward(self, x: Tensor) -> Tensor:
-        up, down = self.weights()
-        return F.linear(self.act_fn(self.gate_proj(x)) * F.linear(x, up), down)
-
-
 class VisionTokenizer(nn.Module):
     """Pictures to tokens: patches, a CLS before each picture, a SPL after each row (the last included)."""
 
@@ -157,6 +137,10 @@ class VisionTokenizer(nn.Module):
         )
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
         self.split_embedding = nn.Parameter(torch.empty(config.hidden_size))
+
+    def fresh(self, std: float) -> None:
+        for token in (self.class_embedding, self.split_embedding):
+            init.normal_(token)  # of 1, as released; the convolutions take std
 
     def embed(self, blocks_P3KK: Tensor) -> Tensor:
         """All patches of all pictures in two matmuls: a convolution whose stride is its kernel is a linear layer."""
@@ -229,7 +213,7 @@ class EVEDecoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: EVEConfig, layer_idx: int) -> None:
         super().__init__()
         own = config.per_modality
-        ffn = IncrementMLP if config.ffn_increment else Qwen2MLP
+        ffn = partial(IncrementMLP, temperature=config.gate_temperature) if config.ffn_increment else Qwen2MLP
         self.self_attn = EVEAttention(config, layer_idx)
         for copy in ("", "moe_"):
             if not copy or "mlp" in own:
@@ -247,6 +231,13 @@ class EVEDecoderLayer(GradientCheckpointingLayer):
         h = (x[0] + a[0], x[1] + a[1])
         y = through("mlp", through("post_attention_layernorm", h))
         return h[0] + y[0], h[1] + y[1]
+
+
+@runtime_checkable
+class Fresh(Protocol):
+    """A module with parameters of its own, which it fills when no checkpoint does."""
+
+    def fresh(self, std: float) -> None: ...
 
 
 class Context(TypedDict, total=False):
@@ -273,24 +264,18 @@ class EVEPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, VisionTokenizer):  # std 1, as released
-            init.normal_(module.class_embedding)
-            init.normal_(module.split_embedding)
-        elif isinstance(module, IncrementMLP):  # gates of 0: the model starts as the text model
-            for increment in (module.moe_up_proj, module.moe_down_proj):
-                init.normal_(increment, std=self.config.initializer_range)
-            for gate in (module.moe_up_gate, module.moe_down_gate):
-                init.zeros_(gate)
+        if isinstance(module, Fresh):
+            module.fresh(self.config.initializer_range)
 
 
 class EVEModel(EVEPreTrainedModel):
     """Ids and pictures to hidden states."""
 
-    routing = Route  # a test or a benchmark may put another form here
+    tokenizer: type[nn.Module] = VisionTokenizer
 
     def __init__(self, config: EVEConfig) -> None:
         super().__init__(config)
-        self.vision_tower = VisionTokenizer(config)
+        self.vision_tower = self.tokenizer(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(EVEDecoderLayer(config, index) for index in range(config.num_hidden_layers))
         self.norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
@@ -307,12 +292,14 @@ class EVEModel(EVEPreTrainedModel):
         if pictures_3HW or torch.is_grad_enabled():  # a batch without pictures, too, has its (zero) gradient
             vision_MD = self.vision_tower(pictures_3HW or [])
         if len(vision_MD) != int(visual_BT.sum()):
-            raise ValueError(f"{int(visual_BT.sum())} image tokens in input_ids, but the pictures make {len(vision_MD)}")
+            raise ValueError(
+                f"{int(visual_BT.sum())} image tokens in input_ids, but the pictures make {len(vision_MD)}"
+            )
         text_ND = self.embed_tokens(input_ids_BT[~visual_BT])
-        x, route = (text_ND, vision_MD), self.routing.of(visual_BT)
+        x, route = (text_ND, vision_MD), Route.of(visual_BT)
         if self.config.per_modality:
             return x, route
-        return (route.join(x).flatten(0, 1), vision_MD[:0]), self.routing.of(torch.zeros_like(visual_BT))  # one group
+        return (route.join(x).flatten(0, 1), vision_MD[:0]), Route.of(torch.zeros_like(visual_BT))  # one group
 
     def forward(
         self,
@@ -330,8 +317,7 @@ class EVEModel(EVEPreTrainedModel):
         if position_ids is None:
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = (torch.arange(input_ids.shape[1], device=input_ids.device) + seen)[None]
-        elif attention_mask is not None and past_key_values is None and (position_ids.diff() < 0).any():
-            raise ValueError("packed samples (position_ids that restart) go without attention_mask: it would join them")
+        refuse_masked_packing(attention_mask, position_ids, past_key_values)
         of_shape_BT0 = x[0].new_empty(*input_ids.shape, 0)
         mask = create_causal_mask(self.config, of_shape_BT0, attention_mask, past_key_values, position_ids)
         rope = self.rotary_emb(x[0], position_ids)
@@ -339,6 +325,12 @@ class EVEModel(EVEPreTrainedModel):
             # position_ids tell varlen flash where packed samples begin
             x = layer(*x, route, rope=rope, mask=mask, cache=past_key_values, position_ids=position_ids)
         return BaseModelOutputWithPast(self.norm(route.join(x)), past_key_values)
+
+
+def refuse_masked_packing(mask_BT: Tensor | None, position_ids: Tensor, cache: Cache | None) -> None:
+    """transformers looks for packed samples only where there is no mask, and would join them without a word."""
+    if mask_BT is not None and cache is None and ((position_ids.diff() < 0) & mask_BT[:, 1:].bool()).any():
+        raise ValueError("packed samples (position_ids that restart) go without attention_mask")
 
 
 class EVEForCausalLM(EVEPreTrainedModel, GenerationMixin):
@@ -369,7 +361,12 @@ class EVEForCausalLM(EVEPreTrainedModel, GenerationMixin):
         Without labels returns logits (B, T, V), of the last `logits_to_keep` places only if it is not 0.
         """
         out = self.model(
-            input_ids, attention_mask, position_ids, context.get("past_key_values"), pixel_values, context.get("use_cache")
+            input_ids,
+            attention_mask,
+            position_ids,
+            context.get("past_key_values"),
+            pixel_values,
+            context.get("use_cache"),
         )
         hidden_BTD = out.last_hidden_state
         if labels is not None:

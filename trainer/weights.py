@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import Qwen2Config
 
-from trainer.eve import EVEConfig, EVEForCausalLM, IncrementMLP
+from trainer.eve import EVEConfig, EVEForCausalLM
+from trainer.increment import IncrementMLP
 
 # The modules a part of `moe_part` consists of, by the module that owns them.
 LAYER = {"layernorm": ("input_layernorm", "post_attention_layernorm"), "mlp": ("mlp",)}
@@ -34,9 +35,7 @@ def load(folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> EVEForCausa
     return loaded(folder, EVEConfig.from_pretrained(folder, local_files_only=True), dtype)
 
 
-def loaded(
-    folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: str | None = None
-) -> EVEForCausalLM:
+def loaded(folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: str | None = None) -> EVEForCausalLM:
     """Never a half-loaded model: what is fresh must be expected to be."""
     model, found = EVEForCausalLM.from_pretrained(
         folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -78,7 +77,9 @@ def fold_increments(model: EVEForCausalLM) -> EVEForCausalLM:
     for index, layer in enumerate(model.model.layers):
         if isinstance(layer.mlp, IncrementMLP):
             up, down = layer.mlp.weights()
-            state |= {f"model.layers.{index}.mlp.{name}.weight": each for name, each in (("up_proj", up), ("down_proj", down))}
+            state |= {
+                f"model.layers.{index}.mlp.{name}.weight": each for name, each in (("up_proj", up), ("down_proj", down))
+            }
     plain = EVEForCausalLM(config).to(model.dtype)
     plain.load_state_dict(state)
     return plain

@@ -6,6 +6,5 @@ from trainer.recipes import elva_1, elva_2, elva_3, eve_1, eve_2_1a, eve_2_1b, e
 from trainer.stage import Stage
 
 STAGES: dict[str, Stage] = {
-    module.STAGE.name: module.STAGE
-    for module in (eve_1, eve_2_1a, eve_2_1b, eve_2_2, eve_3, elva_1, elva_2, elva_3)
+    module.STAGE.name: module.STAGE for module in (eve_1, eve_2_1a, eve_2_1b, eve_2_2, eve_3, elva_1, elva_2, elva_3)
 }
