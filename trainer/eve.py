@@ -376,6 +376,11 @@ class EVEForCausalLM(EVEPreTrainedModel, GenerationMixin):
         logits = self.lm_head(hidden_BTD[:, -logits_to_keep:])  # -0: all of them
         return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
 
+    def generate(self, *inputs, suppress_tokens=None, **options):  # type: ignore[no-untyped-def]
+        """transformers' `generate`; the model never says the image token, which only a picture may bring."""
+        suppressed = [*(suppress_tokens or self.generation_config.suppress_tokens or []), self.config.image_token_id]
+        return super().generate(*inputs, suppress_tokens=suppressed, **options)
+
     def _expand_inputs_for_generation(  # type: ignore[no-untyped-def]
         self, expand_size=1, is_encoder_decoder=False, input_ids=None, **model_kwargs
     ):
