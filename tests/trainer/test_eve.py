@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the `training` extra")
+torch = pytest.importorskip("torch", reason="needs the `train` extra")
 
 from tests.trainer import tiny  # noqa: E402
 from trainer.eve import EVEConfig, EVEForCausalLM  # noqa: E402
 
 SAMPLES = [tiny.sample(2, 3, [7, 8, 9]), [5, 6, 7, 8, 9], tiny.sample(1, 2, [11, 12])]
 PICTURES = [[tiny.picture(2, 3, 1)], [], [tiny.picture(1, 2, 2)]]
-PACKED = torch.tensor([sum(SAMPLES, [])])
+ALL_PICTURES = [*itertools.chain(*PICTURES)]
+PACKED = torch.tensor([[*itertools.chain(*SAMPLES)]])
 POSITIONS = torch.cat([torch.arange(len(each)) for each in SAMPLES])[None]
 
 
@@ -38,11 +40,11 @@ def test_pictures_of_different_shapes_do_not_touch_each_other() -> None:
 
 def test_packed_samples_do_not_see_each_other() -> None:
     model = tiny.eve()
-    together = model(PACKED, position_ids=POSITIONS, pixel_values=sum(PICTURES, [])).logits[0]
+    together = model(PACKED, position_ids=POSITIONS, pixel_values=ALL_PICTURES).logits[0]
     for own, ids, pictures in zip(together.split([len(each) for each in SAMPLES]), SAMPLES, PICTURES, strict=True):
         alone = model(torch.tensor([ids]), pixel_values=pictures).logits[0]
         torch.testing.assert_close(own, alone, rtol=1e-4, atol=1e-5)
-    joined = model(PACKED, pixel_values=sum(PICTURES, [])).logits[0]
+    joined = model(PACKED, pixel_values=ALL_PICTURES).logits[0]
     assert not torch.allclose(joined[-2:], together[-2:], atol=1e-2), "without the positions they do"
 
 
@@ -55,7 +57,7 @@ def test_a_packed_loss_is_that_of_its_samples() -> None:
     together = model(
         PACKED,
         position_ids=POSITIONS,
-        pixel_values=sum(PICTURES, []),
+        pixel_values=ALL_PICTURES,
         labels=tiny.labels(PACKED),
         num_items_in_batch=10,
     )
@@ -65,7 +67,7 @@ def test_a_packed_loss_is_that_of_its_samples() -> None:
 def test_packing_with_a_mask_is_refused() -> None:
     model = tiny.eve()
     with pytest.raises(ValueError, match="go without attention_mask"):
-        model(PACKED, torch.ones_like(PACKED), POSITIONS, pixel_values=sum(PICTURES, []))
+        model(PACKED, torch.ones_like(PACKED), POSITIONS, pixel_values=ALL_PICTURES)
 
 
 def test_padding_changes_nothing() -> None:
@@ -88,7 +90,7 @@ def test_generation_with_a_cache_equals_generation_without(options: dict[str, ob
         torch.manual_seed(3)
         fixed = {"max_new_tokens": 8, "min_new_tokens": 8, "use_cache": use_cache, "do_sample": False}
         mask = (ids != 0).long()
-        answers.append(model.generate(ids, attention_mask=mask, pixel_values=sum(PICTURES, []), **(fixed | options)))
+        answers.append(model.generate(ids, attention_mask=mask, pixel_values=ALL_PICTURES, **(fixed | options)))
     assert answers[0].shape[1] == ids.shape[1] + 8
     assert torch.equal(*answers)
     assert len(set(answers[0][0, -8:].tolist())) > 1 or options, "a model that says one word proves little"

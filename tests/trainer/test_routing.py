@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the `training` extra")
+torch = pytest.importorskip("torch", reason="needs the `train` extra")
 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 

@@ -38,7 +38,9 @@ def test_every_recipe_file_is_in_the_table_and_says_what_to_expect() -> None:
         head = Path(module.__file__ or "").read_text().partition("from __future__")[0]
         steps, batch, warmup, hours = (
             int(number.replace(",", ""))
-            for number in re.findall(r"Expected: ([\d,]+) .* of ([\d,]+) samples, ([\d,]+) .* about ([\d,]+) H100", head)[0]
+            for number in re.findall(
+                r"Expected: ([\d,]+) .* of ([\d,]+) samples, ([\d,]+) .* about ([\d,]+) H100", head
+            )[0]
         )
         stage = module.STAGE
         assert STAGES[stage.name] is stage
@@ -79,7 +81,7 @@ def test_a_tensor_belongs_to_one_group_by_its_name() -> None:
 
 @pytest.mark.parametrize("name", [name for name in TABLE if name.startswith("eve")])
 def test_one_step_changes_what_the_stage_trains_and_nothing_else(name: str) -> None:
-    torch = pytest.importorskip("torch", reason="needs the `training` extra")
+    torch = pytest.importorskip("torch", reason="needs the `train` extra")
     from tests.trainer import tiny
 
     stage = STAGES[name]
@@ -96,7 +98,7 @@ def test_one_step_changes_what_the_stage_trains_and_nothing_else(name: str) -> N
 
 
 def test_a_stage_that_trains_what_is_not_there_is_refused() -> None:
-    pytest.importorskip("torch", reason="needs the `training` extra")
+    pytest.importorskip("torch", reason="needs the `train` extra")
     from tests.trainer import tiny
 
     with pytest.raises(ValueError, match="trains \\['vision'\\], of which this model has no tensor"):

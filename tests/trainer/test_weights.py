@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the `training` extra")
+torch = pytest.importorskip("torch", reason="needs the `train` extra")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: E402
@@ -31,7 +31,9 @@ def qwen2(folder: Path, **own: object) -> Qwen2ForCausalLM:
 
 def released_names(layers: int) -> set[str]:
     """As the published checkpoint has them."""
-    linear = [f"self_attn.{moe}{name}_proj.{kind}" for moe in ("", "moe_") for name in "qkv" for kind in ("weight", "bias")]
+    linear = [
+        f"self_attn.{moe}{name}_proj.{kind}" for moe in ("", "moe_") for name in "qkv" for kind in ("weight", "bias")
+    ]
     linear += [f"self_attn.{moe}o_proj.weight" for moe in ("", "moe_")]
     ffn = [f"{moe}mlp.{name}_proj.weight" for moe in ("", "moe_") for name in ("gate", "up", "down")]
     norms = [f"{moe}{name}_layernorm.weight" for moe in ("", "moe_") for name in ("input", "post_attention")]
@@ -108,7 +110,7 @@ def test_half_a_checkpoint_is_refused(tmp_path: Path) -> None:
     state = load_file(tmp_path / "model.safetensors")
     del state["model.layers.1.moe_mlp.up_proj.weight"]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="does not fit the model.*layers.1.moe_mlp.up_proj"):
+    with pytest.raises(ValueError, match=r"does not fit the model.*layers.1.moe_mlp.up_proj"):
         load(tmp_path, torch.float32)
 
 
