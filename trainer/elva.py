@@ -181,7 +181,9 @@ class ELVAModel(EVEModel):
         if self.config.merging and past_key_values is not None and past_key_values.get_seq_length():
             if input_ids.shape != (1, 1):
                 raise ValueError(f"a merged cache goes on one token of one sample at a time, not {input_ids.shape}")
-            attention_mask = None  # one row and one query: it sees all that each layer has kept
+            # One row and one query: it sees all that each layer has kept, and no one mask would fit layers that differ.
+            eager = self.config._attn_implementation == "eager"
+            attention_mask = self.norm.weight.new_zeros(1, 1, 1, 1) if eager else None
         if not self.config.merging or not any(len(video) > 1 for video in pixel_values or []):
             return super().forward(input_ids, attention_mask, position_ids, past_key_values, pixel_values, use_cache)
         if (use_cache or past_key_values is not None) and len(input_ids) > 1:

@@ -149,8 +149,10 @@ def test_the_loss_finds_its_labels_after_merging() -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_generation_from_a_merged_cache_equals_generation_without() -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_generation_from_a_merged_cache_equals_generation_without(attention: str) -> None:
     model = tiny.elva()
+    model.set_attn_implementation(attention)
     row = torch.tensor([ids(4, 2, 3, [7, 8])])
     options = {"pixel_values": [video(4, 2, 3)], "max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
     assert torch.equal(model.generate(row, **options), model.generate(row, use_cache=False, **options))
