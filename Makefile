@@ -43,7 +43,8 @@ chaos: $(VENV)/installed-dev ## the long campaigns of kills and faults, about an
 	$(BIN)/python -m tests.chaos --page docs/chaos.md
 
 bench: $(VENV)/installed-dev ## every figure of the README, side by side with what one would take instead
-	for each in benchmarks/bench_*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+	for each in $(basename $(notdir $(wildcard benchmarks/bench_*.py))); do \
+	  echo "== $$each"; $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 clean: ## remove what make made
 	rm -rf $(VENV) .engines demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

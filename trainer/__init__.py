@@ -1,0 +1,1 @@
+"""The encoder-free vision-language models and how they are trained; the only home of torch."""

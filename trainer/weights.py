@@ -1,0 +1,102 @@
+"""Where weights come from and go to: Qwen2 checkpoints, copies for vision, the released EVE form; safetensors only."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import Qwen2Config
+
+from trainer.eve import EVEConfig, EVEForCausalLM
+from trainer.increment import IncrementMLP
+
+# The modules a part of `moe_part` consists of, by the module that owns them.
+LAYER = {"layernorm": ("input_layernorm", "post_attention_layernorm"), "mlp": ("mlp",)}
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+def from_qwen2(folder: str | Path, dtype: torch.dtype = torch.bfloat16, **eve: object) -> EVEForCausalLM:
+    """A local Qwen2 or Qwen2.5 checkpoint with a fresh patch embedding and no vision layers yet: stage 1 of EVEv2.
+
+    `eve` are fields of EVEConfig. Raises ValueError if the checkpoint lacks a tensor or has one too many.
+    """
+    text = Qwen2Config.from_pretrained(folder, local_files_only=True).to_dict()
+    for name in ("model_type", "architectures", "transformers_version", "dtype"):
+        text.pop(name, None)
+    return loaded(folder, EVEConfig(**{**text, "add_moe": False, **eve}), dtype, may_lack="vision_tower.")
+
+
+def load(folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> EVEForCausalLM:
+    """A checkpoint of EVE, ours or released. Raises ValueError if a tensor is missing or unknown."""
+    return loaded(folder, EVEConfig.from_pretrained(folder, local_files_only=True), dtype)
+
+
+def loaded(folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: str | None = None) -> EVEForCausalLM:
+    """Never a half-loaded model: what is fresh must be expected to be."""
+    model, found = EVEForCausalLM.from_pretrained(
+        folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    missing = sorted(name for name in found["missing_keys"] if may_lack is None or may_lack not in name)
+    wrong = missing + sorted(found["unexpected_keys"]) + sorted(str(each) for each in found["mismatched_keys"])
+    if wrong:
+        raise ValueError(f"{folder} does not fit the model; missing, unknown or of another shape: {wrong[:8]}")
+    return model  # type: ignore[no-any-return]
+
+
+def routed(model: EVEForCausalLM, parts: tuple[str, ...]) -> Iterator[tuple[nn.Module, str]]:
+    """Every (owner, name) of the decoder that `parts` give a copy."""
+    for layer in model.model.layers:
+        for part in parts:
+            owner, names = (layer.self_attn, ATTENTION) if part == "self_attn" else (layer, LAYER[part])
+            yield from ((owner, name) for name in names)
+
+
+def copy_for_vision(model: EVEForCausalLM, moe_part: str = EVEConfig.moe_part) -> None:
+    """Gives vision its layers, in place: each starts as the text layer is now, and trains.
+
+    EVEv2 does it after stage 1, in which the text layers do not change. Raises ValueError if there are copies already.
+    """
+    if model.config.per_modality:
+        raise ValueError(f"vision has its own {', '.join(model.config.per_modality)} already")
+    model.config.moe_part, model.config.add_moe = moe_part, True
+    for owner, name in routed(model, model.config.per_modality):
+        own = copy.deepcopy(getattr(owner, name))
+        setattr(owner, "moe_" + name, own.requires_grad_(True))
+
+
+@torch.no_grad()
+def fold_increments(model: EVEForCausalLM) -> EVEForCausalLM:
+    """EVEv1.2 after training: the same function as a plain model, its increments within the weights."""
+    config = copy.deepcopy(model.config)
+    config.ffn_increment = False
+    state = {name: value for name, value in model.state_dict().items() if ".mlp.moe_" not in name}
+    for index, layer in enumerate(model.model.layers):
+        if isinstance(layer.mlp, IncrementMLP):
+            up, down = layer.mlp.weights()
+            state |= {
+                f"model.layers.{index}.mlp.{name}.weight": each for name, each in (("up_proj", up), ("down_proj", down))
+            }
+    plain = EVEForCausalLM(config).to(model.dtype)
+    plain.load_state_dict(state)
+    return plain
+
+
+def save_released(model: EVEForCausalLM, folder: str | Path, vision_tower: str) -> None:
+    """Saves for the released EVE code. Tensor names are the same; its config says a few things in older words.
+
+    `vision_tower` is the folder of its preprocessor, such as openai/eve-anyratio-res1600-patch16.
+    """
+    model.save_pretrained(folder)
+    path = Path(folder) / "config.json"
+    config = json.loads(path.read_text())
+    older = {
+        "architectures": ["EVEQwen2ForCausalLM"],
+        "mm_vision_tower": vision_tower,
+        "rope_theta": model.config.rope_parameters["rope_theta"],
+        "torch_dtype": str(model.dtype).removeprefix("torch."),
+    }
+    path.write_text(json.dumps(config | older, indent=2, sort_keys=True) + "\n")
