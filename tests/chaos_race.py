@@ -33,8 +33,8 @@ def record(store: Store, shard: str, attempt: str) -> Record:
         building.publish()
     return Record(
         plan="race", shard=shard, attempt=attempt, epoch=1, input={"account": {}, "bytes_read": 0}, reason=None,
-        flags=(), counts={}, reasons={}, files=(DataFile(name=name, bytes=len(data), sha256=sha256_of(data)),),
-        first_key=None, last_key=None, digest="0" * 64,
+        flags=(), counts={}, reasons={}, spent={}, first_key=None, last_key=None, digest="0" * 64,
+        files=(DataFile(name=name, bytes=len(data), sha256=sha256_of(data)),),
     )  # fmt: skip
 
 
