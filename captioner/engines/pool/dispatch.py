@@ -100,9 +100,9 @@ class Dispatch:
     def _requeue(self, orphans: list[Flight], now: float) -> None:
         guilty = suspects.convict(orphans, now)
         requeued = []
-        for flight in orphans:
+        for place, flight in enumerate(orphans):
             item = flight.item
-            item.deaths, item.fatal_age = item.deaths + 1, now - flight.sent
+            suspects.note(item, flight.member.age(flight, place, now), flight.member.answers)
             if item.done or any(not each.orphan for each in item.flights):
                 continue
             if item.deaths >= self._settings.deaths_allowed + (item is not guilty):
@@ -127,27 +127,29 @@ class Dispatch:
     def _pump_suspects(self, now: float) -> None:
         waiting, self.lanes.suspects = self.lanes.suspects, []
         others_wait = self.lanes.next() is not None
-        self._trials = [
-            each
-            for each in self._trials
-            if each in each.item.flights and not each.orphan and (others_wait or now <= each.trial_until)
-        ]
+        self._trials = [each for each in self._trials if each in each.item.flights and not each.orphan]
         for place, item in enumerate(waiting):
             if item.done:
                 continue
-            rooms = [each for each in self.members if each.open(now) and self._may_join(item, each, others_wait)]
+            rooms = [each for each in self.members if self._has_court(each, item, now, others_wait=others_wait)]
             member = self._choose(item, now, rooms) if rooms else None
-            if member is None:
-                # In their order: who comes later is the less likely culprit and never overtakes.
+            if member is None and others_wait:
+                # What kept this one from every replica keeps the less likely ones too.
                 self.lanes.suspects += waiting[place:]
                 return
+            if member is None:
+                self.lanes.suspects.append(item)
+                continue
             flight = self._send(item, member, now)
             flight.trial_until = suspects.trial_until(item, now)
             self._trials.append(flight)
 
-    def _may_join(self, item: Item, member: Member, others_wait: bool) -> bool:
-        there = [each.item for each in self._trials if each.member is member]
-        return suspects.may_join(item, there, others_wait=others_wait)
+    def _has_court(self, member: Member, item: Item, now: float, *, others_wait: bool) -> bool:
+        """Whether a suspect may go there; a short trial only has a meaning where the sample starts at once."""
+        if not member.open(now) or (not others_wait and item.likely and member.outstanding >= member.slots):
+            return False
+        there = [each for each in self._trials if each.member is member]
+        return suspects.may_join(item, there, now, others_wait=others_wait)
 
     def _choose(self, item: Item, now: float, among: list[Member] | None = None) -> Member | None:
         """The replica that would be through with its work and this item first, by its measured speed."""

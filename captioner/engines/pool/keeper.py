@@ -1,4 +1,4 @@
-"""Who is well: proves replicas at start and after ejection, tries silent ones with a canary, notices when all are gone."""
+"""Who is well: proves replicas at start and after ejection, sends silent ones a canary, notices when all are gone."""
 
 from __future__ import annotations
 
@@ -100,7 +100,11 @@ class Keeper:
             waiting = self.dispatch.lanes.next() is not None
             for member in self.dispatch.members:
                 member.account(now, now - self._ticked, waiting=waiting)
-                if member.state == "serving" and member.silent(now) and self._others_answer(member, (member.progress + now) / 2):
+                if (
+                    member.state == "serving"
+                    and member.silent(now)
+                    and self._others_answer(member, (member.progress + now) / 2)
+                ):
                     member.state = "suspect"
                     self._spawn(self._canary(member))
             self._ticked = now
