@@ -42,6 +42,8 @@ def measured(client: str, count: int, faults: list[Faults]) -> dict[str, float]:
         ports = [server.stdout.readline().strip() for server in servers if server.stdout]
         command = [sys.executable, str(HERE / "pool_clients.py"), client, str(count), *ports]
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=RUN_SECONDS)
+        if os.environ.get("BENCH_BOOKS"):
+            print(said.stderr)
         took: dict[str, float] = json.loads(said.stdout)
         return took
     finally:

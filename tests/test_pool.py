@@ -200,6 +200,33 @@ def test_a_pool_is_entered_when_one_replica_serves_and_refused_when_none_does_in
         virtualtime.run(enter())
 
 
+def test_an_answer_by_another_model_stops_everything_as_well() -> None:
+    class Changing(StubReplica):
+        async def ask(self, request: CaptionRequest) -> Caption:
+            if len(self.asked) == 50:
+                raise ModelChanged("it serves another model now")
+            return await super().ask(request)
+
+    async def check(pool: Pool) -> None:
+        answers = await ask_all(pool, requests(400, 1))
+        assert all(isinstance(each, Caption | ModelChanged) for each in answers)
+        assert sum(isinstance(each, ModelChanged) for each in answers) >= 300
+
+    with_pool([*stubs(Behaviour()), Changing("changing", Behaviour())], check)
+
+
+def test_a_closed_pool_leaves_nothing_running() -> None:
+    async def leave() -> None:
+        replicas = stubs(Behaviour(), Behaviour(hangs_at=1.0))
+        async with Pool(replicas) as pool:
+            running = asyncio.ensure_future(ask_all(pool, requests(500, 1)))
+            await asyncio.sleep(6.0)
+        assert any(isinstance(each, EngineUnavailable) for each in await running)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtualtime.run(leave())
+
+
 def test_another_model_stops_everything() -> None:
     class Changed(StubReplica):
         async def prove(self) -> None:

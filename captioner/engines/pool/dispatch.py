@@ -14,7 +14,15 @@ from captioner.engines.pool.lanes import Lanes
 from captioner.engines.pool.load import Load
 from captioner.engines.pool.member import Member
 from captioner.engines.pool.settings import PoolSettings
-from captioner.errors import EngineBroke, EngineBusy, EngineError, EngineTimeout, EngineUnavailable, RequestRefused
+from captioner.errors import (
+    EngineBroke,
+    EngineBusy,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    ModelChanged,
+    RequestRefused,
+)
 from captioner.types import Caption
 
 RETRIES_SAVED = 32.0
@@ -37,6 +45,7 @@ class Dispatch:
         self.retry_budget = Budget(settings.retry_share, start=RETRIES_SAVED, most=RETRIES_SAVED)
         self._hedge_budget = Budget(settings.hedge_share, start=0.0, most=float("inf"))
         self._trials: list[Flight] = []
+        self.tasks: set[asyncio.Task[Caption]] = set()
         self._bytes = 0
         self._looked = 0.0
         self.refused: Exception | None = None
@@ -76,6 +85,8 @@ class Dispatch:
         self.refused = error
         for item in [*self.lanes.drop_all(), *(flight.item for each in self.members for flight in each.flights)]:
             self._fail(item, error)
+        for task in self.tasks:
+            task.cancel()
 
     def give_up(self, error: EngineUnavailable) -> None:
         """Every caller that waits gets this error; no sample is at fault."""
@@ -174,11 +185,13 @@ class Dispatch:
         self.work_asked += item.work
         flight.task = self._loop.create_task(member.replica.ask(item.request))
         flight.task.add_done_callback(partial(self._landed, flight))
+        self.tasks.add(flight.task)
         flight.deadline = self._loop.call_later(self._settings.deadline_seconds, self._expired, flight)
         return flight
 
     def _landed(self, flight: Flight, task: asyncio.Task[Caption]) -> None:
         now, member, item = self._loop.time(), flight.member, flight.item
+        self.tasks.discard(task)
         self._bytes -= item.size
         if flight.deadline is not None:
             flight.deadline.cancel()
@@ -194,6 +207,8 @@ class Dispatch:
             self._failed(flight, error, now)
         elif error is not None:
             self._fail(item, error)
+            if isinstance(error, ModelChanged):
+                self.stop(error)
         self.pump()
 
     def _answered(self, flight: Flight, caption: Caption, now: float) -> None:

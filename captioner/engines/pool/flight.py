@@ -50,7 +50,7 @@ class Item:
 class Flight:
     """One ask of one replica. orphan: its replica was ejected and the item asked elsewhere; the first answer counts.
 
-    started: when a slot took it up, as estimated; infinite before. trial_until: how long a suspect is on trial at least.
+    started: when a slot took it up, as estimated; infinite before. trial_until: until then a suspect is on trial.
     Both in seconds of the loop's clock.
     """
 

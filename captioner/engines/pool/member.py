@@ -148,6 +148,7 @@ class Member:
             flight.orphan = True
             self.window.ended(flight.ask, now, answered=False, full=False)
         self.flights.clear()
+        self.window.forget()
         self.work = 0.0
         return orphans
 
