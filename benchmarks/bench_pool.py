@@ -28,7 +28,7 @@ CASES: dict[str, tuple[int, list[Faults]]] = {
     "speeds 1, 1, 0.5, 2": (4000, [{"speed": speed} for speed in (1.0, 1.0, 0.5, 2.0)]),
     "one dies at 3 s": (1000, [*FOUR[:3], {"dies_at": 3.0}]),
     "one hangs at 3 s": (4000, [*FOUR[:3], {"hangs_at": 3.0}]),
-    "2 % answer 500": (4000, [{"broken": 0.02}] * 4),
+    "2 % answer 500": (4000, [{"broken": 0.02, "salt": each} for each in range(4)]),
     "429 beyond 8 waiting": (4000, [{"most_waiting": 8}] * 4),
 }
 RUN_SECONDS = 300
@@ -42,6 +42,8 @@ def measured(client: str, count: int, faults: list[Faults]) -> dict[str, float]:
         ports = [server.stdout.readline().strip() for server in servers if server.stdout]
         command = [sys.executable, str(HERE / "pool_clients.py"), client, str(count), *ports]
         said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=RUN_SECONDS)
+        if os.environ.get("BENCH_BOOKS"):
+            print(said.stderr)
         took: dict[str, float] = json.loads(said.stdout)
         return took
     finally:

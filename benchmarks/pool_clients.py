@@ -80,10 +80,11 @@ class HttpReplica:
 def body(request: CaptionRequest) -> bytes:
     """The chat request, its picture spliced in: JSON has nothing to escape in base64."""
     text = json.dumps(request.prompt).encode()
-    head = b'{"model":"stub","max_tokens":300,"temperature":0.0,"messages":[{"role":"user","content":[{"type":"text","text":'
+    head = b'{"model":"stub","max_tokens":300,"temperature":0.0,"messages":[{"role":"user","content":['
+    words = b'{"type":"text","text":'
     picture = base64.b64encode(request.images[0].jpeg)
     url = b'},{"type":"image_url","image_url":{"url":"data:image/jpeg;base64,'
-    return b"".join((head, text, url, picture, b'"}}]}]}'))
+    return b"".join((head, words, text, url, picture, b'"}}]}]}'))
 
 
 async def through_pool(ports: list[int], count: int) -> int:

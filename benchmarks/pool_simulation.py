@@ -1,4 +1,4 @@
-"""The pool against stub replicas on a virtual clock: ratios to the ideal over many seeds, free of the machine's noise."""
+"""The pool against stub replicas on a virtual clock: ratios to the ideal over many seeds, without any noise."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import statistics
 import time
 from dataclasses import dataclass, replace
 
+from captioner.engines.pool import Pool, PoolSettings, PoolStats
+from captioner.errors import EngineError
+from captioner.types import Caption
+from tests import virtualtime
 from tests.stub_replicas import (
     Behaviour,
     StubReplica,
@@ -16,10 +20,6 @@ from tests.stub_replicas import (
     list_schedule,
     requests,
 )
-from captioner.engines.pool import Pool, PoolSettings, PoolStats
-from captioner.errors import EngineError
-from captioner.types import Caption
-from tests import virtualtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +102,10 @@ def main() -> None:
         print(
             f"{name:30} median {statistics.median(ratios):.3f} mean {statistics.mean(ratios):.3f}"
             f" max {max(ratios):.3f}"
-            f" | clairvoyant {statistics.median(each for _, each, _ in rows):.3f}"
+            f" | knowing all {statistics.median(each for _, each, _ in rows):.3f}"
             f" | lost {sum(run.lost for _, _, run in rows)} retries {statistics.mean(s.retries for s in stats):.0f}"
-            f" hedges {statistics.mean(s.hedges for s in stats):.0f} moved {statistics.mean(s.moved for s in stats):.0f}"
+            f" hedges {statistics.mean(s.hedges for s in stats):.0f}"
+            f" moved {statistics.mean(s.moved for s in stats):.0f}"
             f" twice {max(s.wasted_work for s in stats):.1%} | windows {[r.window for r in stats[0].replicas]}"
             f" | cpu/ask {cpu * 1e6:.0f} us",
             flush=True,

@@ -31,9 +31,9 @@ def answer_seconds(number: int) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class Stub:
-    """One server. dies_at, hangs_at: seconds after its first request. broken: share of numbers whose first ask is 500.
+    """One server. dies_at, hangs_at: seconds after its first request.
 
-    most_waiting: 429 for those beyond.
+    broken: share of numbers whose first ask is a 500, others with another salt. most_waiting: 429 for those beyond.
     """
 
     speed: float = 1.0
@@ -41,6 +41,7 @@ class Stub:
     hangs_at: float = math.inf
     broken: float = 0.0
     most_waiting: float = math.inf
+    salt: int = 0
     working: int = 0
     waiting: deque[tuple[Exchange, int]] = field(default_factory=deque)
     began: float | None = None
@@ -74,7 +75,7 @@ class Stub:
         exchange.timer = None
         first = number not in self.seen
         self.seen.add(number)
-        if first and random.Random(-1 - number).random() < self.broken:
+        if first and random.Random(f"{self.salt}/{number}").random() < self.broken:
             exchange.reply(500, b'{"error": {"message": "internal error"}}')
         else:
             exchange.reply(200, ANSWER)

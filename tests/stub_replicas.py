@@ -61,7 +61,8 @@ def earliest_completion(seconds: Sequence[float], speeds: Sequence[float], slots
 class Behaviour:
     """How a stub serves. dies_at, hangs_at: seconds after it was made. broken: share of first asks answered 500.
 
-    most_waiting: 429 for those beyond, with retry_after. sharing: each one more that is worked on makes all of them take this share longer.
+    most_waiting: 429 for those beyond, with retry_after. sharing: each one more that is worked on makes all of them
+    take this share longer.
     stall: from and until when (seconds since it began) no answer comes out; canary_passes: whether proofs do.
     restart_seconds: after a death it comes back.
     killers: hashes that kill it `kills_after` seconds after their start; broke_on: hashes that are always a 500.

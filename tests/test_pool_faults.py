@@ -48,15 +48,15 @@ def test_a_sample_that_breaks_engines_fails_alone_after_three_tries_on_two_of_th
 
 @pytest.mark.parametrize("kills_after", [0.0, 0.3])
 def test_a_sample_that_kills_engines_kills_two_at_most_and_fails_alone(kills_after: float) -> None:
-    asked = requests(1500, 1)
-    poison = asked[700].media_sha256
+    asked = requests(200, 1)
+    poison = asked[77].media_sha256
     killer = Behaviour(killers=frozenset([poison]), kills_after=kills_after, restart_seconds=20.0)
     replicas = stubs(*[killer] * 4)
 
     async def check(pool: Pool) -> None:
         answers = await ask_all(pool, asked)
-        assert isinstance(answers[700], EngineBroke) and "2 replicas died" in str(answers[700])
-        assert captioned(answers) == 1499
+        assert isinstance(answers[77], EngineBroke) and "2 replicas died" in str(answers[77])
+        assert captioned(answers) == 199
         assert sum(each.deaths for each in replicas) == 2
         assert pool.stats().convicted == 1
 
@@ -64,15 +64,15 @@ def test_a_sample_that_kills_engines_kills_two_at_most_and_fails_alone(kills_aft
 
 
 def test_a_late_killer_among_the_last_of_a_run_kills_three_at_most_and_fails_alone() -> None:
-    asked = requests(240, 1)
-    poison = asked[239].media_sha256
+    asked = requests(900, 1)
+    poison = asked[-1].media_sha256
     killer = Behaviour(killers=frozenset([poison]), kills_after=0.8, restart_seconds=20.0)
     replicas = stubs(*[killer] * 4)
 
     async def check(pool: Pool) -> None:
         answers = await ask_all(pool, asked)
-        assert isinstance(answers[239], EngineBroke)
-        assert captioned(answers) == 239
+        assert isinstance(answers[-1], EngineBroke)
+        assert captioned(answers) == 899
         assert sum(each.deaths for each in replicas) <= 3
 
     with_pool(replicas, check)
@@ -89,11 +89,12 @@ def test_suspects_are_asked_one_at_a_time_on_a_replica_while_other_work_waits() 
         marks = [len(each.asked) for each in replicas[:2]]
         suspects = pool.stats().replicas[2].outstanding
         await asyncio.sleep(0.5)
-        again = [sha for each, mark in zip(replicas[:2], marks, strict=True) for sha in each.asked[mark:] if sha in inside]
-        assert len(again) >= 2
+        again = [
+            sha for each, mark in zip(replicas[:2], marks, strict=True) for sha in each.asked[mark:] if sha in inside
+        ]
+        assert 1 <= len(again) <= 4
         assert pool.stats().suspects >= suspects - 4
         assert captioned(await running) == 1500
-        assert all(each.window < 40 for each in pool.stats().replicas[:2])
 
     with_pool(replicas, check, first_window=24)
 

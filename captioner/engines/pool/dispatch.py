@@ -14,7 +14,15 @@ from captioner.engines.pool.lanes import Lanes
 from captioner.engines.pool.load import Load
 from captioner.engines.pool.member import Member
 from captioner.engines.pool.settings import PoolSettings
-from captioner.errors import EngineBroke, EngineBusy, EngineError, EngineTimeout, EngineUnavailable, RequestRefused
+from captioner.errors import (
+    EngineBroke,
+    EngineBusy,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    ModelChanged,
+    RequestRefused,
+)
 from captioner.types import Caption
 
 RETRIES_SAVED = 32.0
@@ -37,6 +45,7 @@ class Dispatch:
         self.retry_budget = Budget(settings.retry_share, start=RETRIES_SAVED, most=RETRIES_SAVED)
         self._hedge_budget = Budget(settings.hedge_share, start=0.0, most=float("inf"))
         self._trials: list[Flight] = []
+        self.tasks: set[asyncio.Task[Caption]] = set()
         self._bytes = 0
         self._looked = 0.0
         self.refused: Exception | None = None
@@ -76,6 +85,8 @@ class Dispatch:
         self.refused = error
         for item in [*self.lanes.drop_all(), *(flight.item for each in self.members for flight in each.flights)]:
             self._fail(item, error)
+        for task in self.tasks:
+            task.cancel()
 
     def give_up(self, error: EngineUnavailable) -> None:
         """Every caller that waits gets this error; no sample is at fault."""
@@ -100,9 +111,9 @@ class Dispatch:
     def _requeue(self, orphans: list[Flight], now: float) -> None:
         guilty = suspects.convict(orphans, now)
         requeued = []
-        for flight in orphans:
+        for place, flight in enumerate(orphans):
             item = flight.item
-            item.deaths, item.fatal_age = item.deaths + 1, now - flight.sent
+            suspects.note(item, flight.member.age(flight, place, now), flight.member.answers)
             if item.done or any(not each.orphan for each in item.flights):
                 continue
             if item.deaths >= self._settings.deaths_allowed + (item is not guilty):
@@ -127,27 +138,29 @@ class Dispatch:
     def _pump_suspects(self, now: float) -> None:
         waiting, self.lanes.suspects = self.lanes.suspects, []
         others_wait = self.lanes.next() is not None
-        self._trials = [
-            each
-            for each in self._trials
-            if each in each.item.flights and not each.orphan and (others_wait or now <= each.trial_until)
-        ]
+        self._trials = [each for each in self._trials if each in each.item.flights and not each.orphan]
         for place, item in enumerate(waiting):
             if item.done:
                 continue
-            rooms = [each for each in self.members if each.open(now) and self._may_join(item, each, others_wait)]
+            rooms = [each for each in self.members if self._has_court(each, item, now, others_wait=others_wait)]
             member = self._choose(item, now, rooms) if rooms else None
-            if member is None:
-                # In their order: who comes later is the less likely culprit and never overtakes.
+            if member is None and others_wait:
+                # What kept this one from every replica keeps the less likely ones too.
                 self.lanes.suspects += waiting[place:]
                 return
+            if member is None:
+                self.lanes.suspects.append(item)
+                continue
             flight = self._send(item, member, now)
             flight.trial_until = suspects.trial_until(item, now)
             self._trials.append(flight)
 
-    def _may_join(self, item: Item, member: Member, others_wait: bool) -> bool:
-        there = [each.item for each in self._trials if each.member is member]
-        return suspects.may_join(item, there, others_wait=others_wait)
+    def _has_court(self, member: Member, item: Item, now: float, *, others_wait: bool) -> bool:
+        """Whether a suspect may go there; a short trial only has a meaning where the sample starts at once."""
+        if not member.open(now) or (not others_wait and item.likely and member.outstanding >= member.slots):
+            return False
+        there = [each for each in self._trials if each.member is member]
+        return suspects.may_join(item, there, now, others_wait=others_wait)
 
     def _choose(self, item: Item, now: float, among: list[Member] | None = None) -> Member | None:
         """The replica that would be through with its work and this item first, by its measured speed."""
@@ -172,11 +185,13 @@ class Dispatch:
         self.work_asked += item.work
         flight.task = self._loop.create_task(member.replica.ask(item.request))
         flight.task.add_done_callback(partial(self._landed, flight))
+        self.tasks.add(flight.task)
         flight.deadline = self._loop.call_later(self._settings.deadline_seconds, self._expired, flight)
         return flight
 
     def _landed(self, flight: Flight, task: asyncio.Task[Caption]) -> None:
         now, member, item = self._loop.time(), flight.member, flight.item
+        self.tasks.discard(task)
         self._bytes -= item.size
         if flight.deadline is not None:
             flight.deadline.cancel()
@@ -192,6 +207,8 @@ class Dispatch:
             self._failed(flight, error, now)
         elif error is not None:
             self._fail(item, error)
+            if isinstance(error, ModelChanged):
+                self.stop(error)
         self.pump()
 
     def _answered(self, flight: Flight, caption: Caption, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from captioner.engines.pool.member import Member
 
 Priority = Literal["interactive", "batch"]
-TRIAL_SECONDS = 0.05  # beyond one and a half times the age at which it was on a replica that died
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +22,8 @@ class Item:
     """One caller's request until it has its answer. work: estimated tokens; size: bytes of pictures.
 
     tried: names of replicas that failed on it; failures: how often. deaths: replicas that died with it in flight;
-    fatal_age: seconds it had been on the last of them. moved: how often it was taken back from a server's queue.
+    fatal_age: seconds from its start, as estimated, to the death of the last of them; likely: whether that makes it a
+    likely culprit. moved: how often it was taken back from a server's queue.
     """
 
     request: CaptionRequest
@@ -35,6 +36,7 @@ class Item:
     failures: int = 0
     deaths: int = 0
     fatal_age: float = 0.0
+    likely: bool = False
     moved: int = 0
     error: EngineError | None = None
 
@@ -48,7 +50,8 @@ class Item:
 class Flight:
     """One ask of one replica. orphan: its replica was ejected and the item asked elsewhere; the first answer counts.
 
-    trial_until: a suspect's replica is watched for it until then (seconds of the loop's clock).
+    started: when a slot took it up, as estimated; infinite before. trial_until: until then a suspect is on trial.
+    Both in seconds of the loop's clock.
     """
 
     item: Item
@@ -56,6 +59,7 @@ class Flight:
     ask: Ask
     hedge: bool = False
     orphan: bool = False
+    started: float = math.inf
     trial_until: float = 0.0
     task: asyncio.Task[Caption] | None = None
     deadline: asyncio.TimerHandle | None = None

@@ -1,4 +1,4 @@
-"""Who is well: proves replicas at start and after ejection, tries silent ones with a canary, notices when all are gone."""
+"""Who is well: proves replicas at start and after ejection, sends silent ones a canary, notices when all are gone."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 
 from captioner.engines.pool.flight import Flight, Item
@@ -43,6 +45,7 @@ class Member:
         self.idle: dict[str, float] = {"starved": 0.0, "ejected": 0.0, "throttled": 0.0}
         self._busy, self._busy_since = 0.0, 0.0
         self._paces = 0
+        self._slots = self.slots
 
     @property
     def outstanding(self) -> int:
@@ -70,6 +73,7 @@ class Member:
             self.progress = now
         flight = Flight(item=item, member=self, ask=self.window.sent(now, item.work, len(self.flights) + 1))
         flight.hedge = hedge
+        flight.started = now if len(self.flights) < self.slots else math.inf
         self.flights[flight] = None
         self.work += item.work
         item.flights.append(flight)
@@ -84,10 +88,17 @@ class Member:
         self._count(now)
         before = len(self.flights)
         del self.flights[flight]
+        self._start_next(now)
         self.work -= flight.item.work
         if answered:
             self._learn_pace(flight, now, before)
         self.window.ended(flight.ask, now, answered=answered, full=before >= 0.9 * self.window.limit)
+
+    def age(self, flight: Flight, place: int, now: float) -> float:
+        """Seconds between now and when a slot took this ask up or, by its place in the queue, will do so."""
+        if place >= self.slots and flight.started == math.inf:
+            return min(now - flight.sent, (place - self.slots + 1) * self.seconds / self.slots)
+        return now - max(flight.sent, min(flight.started, now))
 
     def answered(self, flight: Flight, caption: Caption, now: float) -> None:
         """An answer came: it is alive, and what went wrong before was not its fault."""
@@ -137,6 +148,7 @@ class Member:
             flight.orphan = True
             self.window.ended(flight.ask, now, answered=False, full=False)
         self.flights.clear()
+        self.window.forget()
         self.work = 0.0
         return orphans
 
@@ -166,6 +178,16 @@ class Member:
             errors=dict(self.errors),
             idle_seconds=dict(self.idle),
         )
+
+    def _start_next(self, now: float) -> None:
+        """A slot is free: the first in the replica's queue is taken up."""
+        slots = self.slots
+        if slots != self._slots:
+            self._slots = slots
+            for flight in itertools.islice(self.flights, slots, None):
+                flight.started = math.inf
+        for flight in itertools.islice(self.flights, slots - 1, slots):
+            flight.started = min(flight.started, now)
 
     def _learn_pace(self, flight: Flight, now: float, outstanding: int) -> None:
         self._paces = min(self._paces + 1, MEMORY)

@@ -45,6 +45,7 @@ class Pool:
         keeper = self._open
         keeper.dispatch.stop(EngineUnavailable("the pool was closed"))
         await keeper.close()
+        await asyncio.gather(*keeper.dispatch.tasks, return_exceptions=True)
         for member in keeper.dispatch.members:
             await member.replica.close()
         self._keeper = None

@@ -66,6 +66,10 @@ class Window:
         self._answers = 0
         return again
 
+    def forget(self) -> None:
+        """The replica died: what is not learnt yet begins anew, as its queue is gone."""
+        self._asks, self._ended, self._widest, self._since_look = [], [], 0, 0
+
     def _look(self, now: float) -> None:
         self._since_look = 0
         slots = knee(self._asks, self._ended, now, self._widest)
