@@ -8,7 +8,7 @@ import random
 from captioner.engines.pool.dispatch import Dispatch
 from captioner.engines.pool.member import Member
 from captioner.engines.pool.settings import PoolSettings
-from captioner.errors import EngineError, EngineUnavailable, ModelChanged
+from captioner.errors import EngineError, EngineUnavailable, Refused
 
 TICK_SECONDS = 0.1
 BACKOFF_SECONDS = (0.25, 15.0)
@@ -76,7 +76,7 @@ class Keeper:
         try:
             async with asyncio.timeout(seconds):
                 await member.replica.prove()
-        except ModelChanged as error:
+        except Refused as error:  # another model, a key that is wrong: it will never serve
             self.dispatch.stop(error)
             self.known.set()
             return False
