@@ -9,7 +9,7 @@ from typing import Literal
 from captioner.engines.pool.dispatch import Dispatch
 from captioner.engines.pool.member import Member
 from captioner.engines.pool.settings import PoolSettings
-from captioner.errors import EngineError, EngineUnavailable, ModelChanged
+from captioner.errors import EngineError, EngineUnavailable, Refused
 
 TICK_SECONDS = 0.1
 BACKOFF_SECONDS = (0.25, 15.0)
@@ -78,7 +78,7 @@ class Keeper:
         try:
             async with asyncio.timeout(seconds):
                 await member.replica.prove()
-        except ModelChanged as error:
+        except Refused as error:  # another model, a key that is wrong: it will never serve
             self.dispatch.stop(error)
             self.known.set()
             return "refused"

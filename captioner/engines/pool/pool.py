@@ -20,7 +20,8 @@ DRAIN_SECONDS = 0.05
 class Pool:
     """An Engine over replicas. Entering waits until one of them serves; the others join as they come up.
 
-    Raises EngineUnavailable where none serves within start_seconds, ModelChanged where one serves another model.
+    Raises EngineUnavailable where none serves within start_seconds, Refused where one never will: ModelChanged where it
+    serves another model.
     """
 
     def __init__(self, replicas: Sequence[Replica], settings: PoolSettings | None = None) -> None:
