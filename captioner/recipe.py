@@ -85,7 +85,8 @@ class Recipe:
 class Pace:
     """How fast a run goes. Never hashed: a resumed run may have another pace.
 
-    workers: Ray actors, 0 for one a CPU. slots: requests in flight per worker, 0 for the engine's own default.
+    workers: Ray actors, 0 for one a CPU. slots: requests in flight per worker, and at each replica where a model is
+    served; 0 for the engine's own default, or for what the pool finds.
     decoders: decoder processes per worker. open_shards: shards a worker reads at once, so that the end of one
     does not leave slots idle. journal_every: finished captions at most between two journal writes of one shard.
     quality_window, rejected_at_most: when more of a worker's so many latest captions are rejected, the run stops; a
@@ -105,9 +106,11 @@ class Pace:
 
     def __post_init__(self) -> None:
         ones = ("decoders", "open_shards", "journal_every", "stop_after", "shard_tries")
-        for name, value in (("workers", 0), ("slots", 0), *((each, 1) for each in ones)):
+        for name, value in (("workers", 0), ("slots", 0), ("quality_window", 0), *((each, 1) for each in ones)):
             if getattr(self, name) < value:
                 raise Refused(f"--pace.{name.replace('_', '-')} {getattr(self, name)}: {value} or more would be right")
+        if not 0 < self.rejected_at_most <= 1:
+            raise Refused(f"--pace.rejected-at-most {self.rejected_at_most}: a share over 0 and up to 1 would be right")
 
 
 def canonical(value: Json) -> bytes:

@@ -122,7 +122,7 @@ class Worker:
     async def serve_at(self, urls: tuple[str, ...]) -> None:
         """The replicas' URLs as they are now; a worker that Ray revived knows those of the run's start."""
         self._endpoints = urls
-        if self._line is not None and self._way is not None:
+        if self._way is not None:
             await self._way.serve_at(urls)
 
     async def stop(self) -> None:
@@ -147,7 +147,10 @@ class Worker:
         await asyncio.to_thread(self._same_output, store)
         async with AsyncExitStack() as opening:  # what opened before something failed is closed again
             self._decoders = await opening.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
-            self._way = way = await opening.enter_async_context(connection(recipe, pace, access))
+            self._way = way = connection(
+                recipe, pace, access
+            )  # before it is entered: that may take as long as a server
+            await opening.enter_async_context(way)
             if (external := external_of(recipe.asking.told)) is not None:
                 await opening.enter_async_context(external)
             self._stack = opening.pop_all()

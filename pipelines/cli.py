@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from captioner.engines import ENGINES
@@ -149,9 +150,9 @@ def _run(dataset: Dataset, options: Any) -> int:
     for told in account(finished.state.counts, finished.state.spent).lines(order.price, finished.seconds):
         console.print(told, highlight=False)
     for shard, why in finished.state.failed.items():
-        console.print(f"[red]failed[/red] {shard}: {why}", highlight=False)
+        console.print(f"[red]failed[/red] {escape(shard)}: {escape(why)}", highlight=False)
     if finished.state.stop_reason:
-        console.print(f"[red]stopped[/red] {finished.state.stop_reason}", highlight=False)
+        console.print(f"[red]stopped[/red] {escape(finished.state.stop_reason)}", highlight=False)
     elif finished.manifest:
         console.print(f"done: manifests/{finished.manifest.number:06d}.json in {options.where.output}", highlight=False)
     return finished.exit_code
@@ -218,11 +219,13 @@ def _show_engines(console: Console, seen: dict[str, Any]) -> None:
     hosts = {each["url"]: each for each in seen["hosts"]}
 
     def kept(host: dict[str, Any]) -> list[str]:
-        return [f"{host['memory_bytes'] / 1e9:.1f} GB", str(host["restarts"]), host["last_error"]] if host else []
+        if not host:
+            return []
+        return [f"{host['memory_bytes'] / 1e9:.1f} GB", str(host["restarts"]), escape(host["last_error"])]
 
     for each in seen["replicas"]:
         counts = [f"{each[name]:,}" for name in ("outstanding", "window", "answers", "tokens_out")]
-        table.add_row(each["name"], each["state"], *counts, *kept(hosts.pop(each["name"], {})))
+        table.add_row(escape(each["name"]), each["state"], *counts, *kept(hosts.pop(each["name"], {})))
     for host in hosts.values():
         table.add_row(host["name"], host["state"], "", "", "", "", *kept(host))
     console.print(table)
@@ -236,7 +239,7 @@ def _show_verified(console: Console, verdict: Verified) -> None:
         table.add_row(name, f"{count:,}")
     console.print(table)
     for problem in verdict.problems[:50]:
-        console.print(f"[red]{problem.check}[/red] {problem.where}: {problem.detail}", highlight=False)
+        console.print(f"[red]{problem.check}[/red] {escape(problem.where)}: {escape(problem.detail)}", highlight=False)
     if len(verdict.problems) > 50:
         console.print(f"… and {len(verdict.problems) - 50} problems more")
     console.print(VERDICTS[verdict.exit_code])

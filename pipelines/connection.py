@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,7 @@ from pipelines.models import Access
 
 log = logging.getLogger("recap")
 
+SERVING = ("serving", "suspect")
 DISTRUSTED_AT_MOST = 2  # a replica may come back so often after its captions went bad
 
 
@@ -66,7 +69,7 @@ class Inside:
 
 @dataclass(slots=True, kw_only=True)
 class Elsewhere:
-    """A pool of replicas, which may come and go while it is asked.
+    """A pool of replicas, which may come and go while it is asked, and while it is being entered.
 
     max_slots: requests of this worker at one replica at most, 0 for as many as the pool finds good.
     """
@@ -77,6 +80,8 @@ class Elsewhere:
     _urls: tuple[str, ...] = field(init=False)
     _pool: Pool = field(init=False)
     _distrusted: Counter[str] = field(default_factory=Counter)
+    _away: set[str] = field(default_factory=set)  # distrusted: drained now, or for good
+    _aside: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._urls = self.access.endpoints
@@ -96,41 +101,56 @@ class Elsewhere:
     def use(self) -> Use:
         stats = self._pool.stats()
         return Use(
-            slots=sum(each.slots or each.window for each in stats.replicas if each.state in ("serving", "suspect")),
+            slots=sum(each.slots or each.window for each in stats.replicas if each.state in SERVING),
             busy_seconds=sum(each.busy_slot_seconds for each in stats.replicas),
             asked=stats.asks,
             pool=stats,
         )
 
     async def serve_at(self, urls: Iterable[str]) -> None:
-        """Ask at these URLs from now on."""
-        wanted = tuple(urls)
-        if wanted != self._urls:
-            self._urls = wanted
-            await self._pool.update([self._replica(url) for url in wanted])
+        """Ask at these URLs from now on. Whoever has to leave does so aside: its last answers may take minutes."""
+        self._urls = tuple(urls)
+        if self._pool.is_open:
+            self._do_aside(self._settle())
+
+    async def _settle(self) -> None:
+        await self._pool.update([self._replica(url) for url in self._urls if url not in self._away])
 
     async def distrust(self, name: str) -> None:
         """Give a replica whose captions went bad nothing more, and take it back once it proves itself anew.
 
-        Not for ever: what goes bad a third time stays away. The last one stays in any case: with nobody to compare it
-        with, only the band for all captions can judge it.
+        What goes bad a third time stays away for the rest of the run. The last one that serves stays in any case: with
+        nobody to compare it with, only the band for all captions can judge it.
         """
-        if name not in self._urls or len(self._urls) < 2:
+        serving = {each.name for each in self._pool.stats().replicas if each.state in SERVING}
+        if name in self._away or name not in serving or len(serving) < 2:
             return
         self._distrusted[name] += 1
         back = self._distrusted[name] <= DISTRUSTED_AT_MOST
         log.warning("replica distrusted: name=%s times=%d comes_back=%s", name, self._distrusted[name], back)
-        await self._pool.drain(name)
+        self._away.add(name)
+        self._do_aside(self._renew(name, back))
+
+    async def _renew(self, name: str, back: bool) -> None:
+        with suppress(KeyError):  # it has left meanwhile
+            await self._pool.drain(name)
         if back:
-            await self._pool.update([self._replica(url) for url in self._urls])
-        else:
-            self._urls = tuple(url for url in self._urls if url != name)
+            self._away.discard(name)
+            await self._settle()
+
+    def _do_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
     async def __aenter__(self) -> Connection:
         await self._pool.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        for task in self._aside:
+            task.cancel()
+        await asyncio.gather(*self._aside, return_exceptions=True)
         await self._pool.__aexit__(*exc)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError
+from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -20,7 +21,8 @@ from pipelines.servers.launch import LOOPBACK, Launch, ServerSpec, command
 
 log = logging.getLogger("recap")
 
-STATE_SECONDS = 10.0
+SILENT_SECONDS = 10.0  # a host that says nothing for so long is not asked at any more
+TOLD_SECONDS = 10.0
 STOP_SECONDS = 120.0
 
 
@@ -82,10 +84,13 @@ class EngineHost:
         return self._keeper.state()
 
 
-def start_hosts(hosting: Hosting, replicas: int, prove: Prove) -> list[Host]:
+def start_hosts(
+    hosting: Hosting, replicas: int, prove: Prove, *, grows: bool = True, stopped: Callable[[], bool] = lambda: False
+) -> list[Host]:
     """Hosts named recap-engine-0 and up, each on one node with the GPUs it needs; their servers are still starting.
 
-    prove: see Keeper; it travels to the actors, so it is a function of a module or a partial of one.
+    prove: see Keeper; it travels to the actors, so it is a function of a module or a partial of one. grows: whether the
+    cluster may yet get the room it lacks. stopped: nobody waits for room any more, and there are no hosts.
     Raises Refused for a spec that no node could run, OutOfService when the cluster has no room for it.
     """
     # As on a node, but here and now: an actor whose constructor fails is dead, and says so to nobody.
@@ -95,20 +100,19 @@ def start_hosts(hosting: Hosting, replicas: int, prove: Prove) -> list[Host]:
     needs = {"CPU": hosting.cpus}
     if hosting.spec.device == "cuda":
         needs["GPU"] = float(hosting.spec.tensor_parallel)
+    if hosting.loopback and sum(node["Alive"] for node in ray.nodes()) > 1:
+        raise Refused("servers on a cluster of several nodes want a key, and --key-variable to name where it is")
+    if not grows and any(ray.cluster_resources().get(name, 0) < count * replicas for name, count in needs.items()):
+        raise Refused(_no_room(needs, replicas))
     names = [f"recap-engine-{number}" for number in range(replicas)]
     # One bundle: a replica's GPUs talk to each other all the time, and share one node.
     groups = [placement_group([needs], strategy="STRICT_PACK", name=name) for name in names]
-    try:
-        ray.get([group.ready() for group in groups], timeout=hosting.place_seconds)
-    except GetTimeoutError as error:
+    if not _placed(groups, hosting.place_seconds, stopped):
         for group in groups:
             remove_placement_group(group)
-        total = {name: ray.cluster_resources().get(name, 0) for name in needs}
-        wanted = ", ".join(f"{count:g} {name}" for name, count in needs.items())
-        raise OutOfService(
-            f"no room for {replicas} engines of {wanted} each within {hosting.place_seconds:g} s; "
-            f"the cluster has {', '.join(f'{count:g} {name}' for name, count in total.items())} in all"
-        ) from error
+        if stopped():
+            return []
+        raise OutOfService(f"{_no_room(needs, replicas)} within {hosting.place_seconds:g} s")
     return [
         Host(name=name, actor=_actor(name, group, needs, hosting, prove), group=group)
         for name, group in zip(names, groups, strict=True)
@@ -131,19 +135,53 @@ def _actor(name: str, group: PlacementGroup, needs: dict[str, float], hosting: H
     return ray.remote(EngineHost).options(**options).remote(name, hosting, prove)
 
 
-def endpoints(hosts: Sequence[Host]) -> list[ServerState]:
-    """How each replica stands; one whose actor does not answer is `waiting`, for Ray starts it again."""
-    asked = [host.actor.state.remote() for host in hosts]
-    ray.wait(asked, num_returns=len(asked), timeout=STATE_SECONDS)
-    return [_told(host, state) for host, state in zip(hosts, asked, strict=True)]
+def _placed(groups: list[PlacementGroup], seconds: float, stopped: Callable[[], bool]) -> bool:
+    """Whether the cluster has found room for all of them in time, and is still asked to."""
+    waiting, began = [group.ready() for group in groups], time.monotonic()
+    told = began
+    while waiting and not stopped() and time.monotonic() - began < seconds:
+        waiting = ray.wait(waiting, num_returns=len(waiting), timeout=1.0)[1]
+        if waiting and time.monotonic() - told >= TOLD_SECONDS:
+            told = time.monotonic()
+            log.info("engines wait for room on the cluster: %d of %d", len(waiting), len(groups))
+    return not waiting
 
 
-def _told(host: Host, state: Any) -> ServerState:
-    try:
-        told: ServerState = ray.get(state, timeout=0)
-    except (RayActorError, GetTimeoutError) as error:
-        return ServerState(name=host.name, state="waiting", last_error=f"its actor does not answer: {error}")
-    return told
+def _no_room(needs: dict[str, float], replicas: int) -> str:
+    wanted = ", ".join(f"{count:g} {name}" for name, count in needs.items())
+    there = ", ".join(f"{ray.cluster_resources().get(name, 0):g} {name}" for name in needs)
+    return f"no room for {replicas} engines of {wanted} each: the cluster has {there} in all"
+
+
+class Watch:
+    """The hosts' latest states, asked for without ever waiting for one that does not answer."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self._hosts = hosts
+        self._latest = {host.name: ServerState(name=host.name, state="waiting") for host in hosts}
+        self._asked: dict[Any, str] = {}
+        self._heard = dict.fromkeys(self._latest, time.monotonic())
+
+    def latest(self) -> list[ServerState]:
+        """As last told; one that is silent for long, or whose actor is gone, is `waiting`, as Ray starts it again."""
+        now = time.monotonic()
+        for ref in ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)[0] if self._asked else []:
+            name = self._asked.pop(ref)
+            try:
+                self._latest[name] = ray.get(ref)
+                self._heard[name] = now
+            except RayError as error:
+                if now - self._heard[name] > SILENT_SECONDS:
+                    self._latest[name] = ServerState(
+                        name=name, state="waiting", last_error=f"its actor is gone: {error}"
+                    )
+        asked = set(self._asked.values())
+        self._asked |= {host.actor.state.remote(): host.name for host in self._hosts if host.name not in asked}
+        silent = [name for name, heard in self._heard.items() if now - heard > SILENT_SECONDS]
+        for name in silent:
+            if self._latest[name].state != "waiting":
+                self._latest[name] = ServerState(name=name, state="waiting", last_error="its actor does not answer")
+        return [self._latest[host.name] for host in self._hosts]
 
 
 def stop_hosts(hosts: Sequence[Host]) -> None:

@@ -7,8 +7,8 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import Any
 
 from captioner.engines import ENGINES
 from captioner.engines.served import Served, Whose
-from captioner.errors import OutOfService
+from captioner.errors import ModelChanged, OutOfService
 from captioner.recipe import canonical, to_json
 from captioner.registry import build
-from pipelines.engine_hosts import Host, Hosting, endpoints, start_hosts, stop_hosts
+from pipelines.engine_hosts import Host, Hosting, Watch, start_hosts, stop_hosts
 from pipelines.models import Access, Models, engine_flags
 from pipelines.servers.keeper import ServerState, Upkeep
 from pipelines.servers.launch import ServerSpec
@@ -88,62 +88,87 @@ class Fleet:
     access: Access
     hosts: tuple[Host, ...] = ()
     held_cpus: float = 0.0
+    _watch: Watch | None = field(init=False)
     states: tuple[ServerState, ...] = ()
     _looked: float = -1e9
     _saved: float = field(default_factory=time.monotonic)
-    _folder: str = field(default_factory=lambda: f"{ENGINES_SEEN}{secrets.token_hex(16)}")
+    # The newest run's comes last by name: what a killed one left does not hide it.
+    _folder: str = field(default_factory=lambda: f"{ENGINES_SEEN}{time.time_ns():020d}{secrets.token_hex(6)}")
     _number: int = 0
+
+    def __post_init__(self) -> None:
+        self._watch = Watch(self.hosts) if self.hosts else None
+
+    def lost(self) -> str | None:
+        """Why nobody will serve any more, None while somebody may: every server of ours has been given up."""
+        if not self.states or any(state.state != "gave_up" for state in self.states):
+            return None
+        return next((state.last_error for state in self.states if state.last_error), "the engines say nothing")
 
     def urls(self) -> tuple[str, ...]:
         """Of the replicas that serve, looked up at most every LOOK_SECONDS."""
-        if self.hosts and time.monotonic() - self._looked >= LOOK_SECONDS:
-            self.states = tuple(endpoints(self.hosts))
-            self._looked = time.monotonic()
-        if not self.hosts:
+        if self._watch is None:
             return self.access.endpoints
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self.states = tuple(self._watch.latest())
+            self._looked = time.monotonic()
         return tuple(sorted(state.url for state in self.states if state.state == "serving"))
 
     def wait(self, seconds: float, stopped: Any) -> tuple[str, ...]:
         """The URLs, once one replica serves; none when stopped() says so. Raises OutOfService after so long."""
         began = told = time.monotonic()
         while not (urls := self.urls()) and not stopped():
-            now = time.monotonic()
-            gave_up = bool(self.states) and all(state.state == "gave_up" for state in self.states)
-            if gave_up or now - began > seconds:
-                last = next((state.last_error for state in self.states if state.last_error), "they say nothing")
-                raise OutOfService(f"no engine serves after {now - began:.0f} s; the last words: {last}")
+            now, last = time.monotonic(), self.lost()
+            if last is not None or now - began > seconds:
+                last = last or next((state.last_error for state in self.states if state.last_error), "they say nothing")
+                kind = ModelChanged if last.startswith("model_changed") else OutOfService
+                raise kind(f"no engine serves after {now - began:.0f} s; the last words: {last}")
             if now - told >= TOLD_SECONDS:
                 told = now
                 log.info("engines starting: %s", ", ".join(f"{state.name} {state.state}" for state in self.states))
             time.sleep(0.5)
         return urls
 
-    def save(self, replicas: list[dict[str, Any]]) -> None:
+    def save(self, replicas: Callable[[], list[dict[str, Any]]]) -> None:
         """Leave what the replicas are doing where `recap status` finds it; a cache, and never evidence."""
         if time.monotonic() - self._saved < SNAPSHOT_SECONDS:
             return
         self._saved, before = time.monotonic(), self._number
         self._number += 1
         hosts = [to_json(replace(state, last_error=state.last_error[-500:])) for state in self.states]
-        seen = canonical({"time": int(time.time()), "hosts": hosts, "replicas": replicas})
-        self.store.create(f"{self._folder}/{self._number:06d}.json", seen)
-        self.store.delete([f"{self._folder}/{before:06d}.json"] if before else [])
+        seen = canonical({"time": int(time.time()), "hosts": hosts, "replicas": replicas()})
+        with suppress(OutOfService):  # the run has better uses for a store that is gone than this
+            self.store.create(f"{self._folder}/{self._number:06d}.json", seen)
+            self.store.delete([f"{self._folder}/{before:06d}.json"] if before else [])
 
     def close(self) -> None:
         """End what this run started, and its snapshot."""
-        if self.hosts:
-            stop_hosts(self.hosts)
-        self.store.delete(self.store.names(f"{self._folder}/"))
+        try:
+            if self.hosts:
+                stop_hosts(self.hosts)
+        finally:
+            with suppress(OutOfService):
+                self.store.delete(self.store.names(f"{self._folder}/"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starting:
+    """Servers that are to be started. grows, stopped: see start_hosts."""
+
+    hosting: Hosting
+    grows: bool
+    stopped: Callable[[], bool]
 
 
 @contextmanager
-def fleet_of(store: Store, access: Access, hosting: Hosting | None, settings: Mapping[str, Any]) -> Iterator[Fleet]:
+def fleet_of(store: Store, access: Access, starting: Starting | None, settings: Mapping[str, Any]) -> Iterator[Fleet]:
     """The fleet for the time of a run; its servers are still starting when this yields."""
     hosts: list[Host] = []
-    if hosting is not None:
-        proved = partial(prove, hosting.spec.engine, dict(settings), access.whose)
-        hosts = start_hosts(hosting, access.replicas, proved)
-    held_cpus = len(hosts) * hosting.cpus if hosting is not None else 0.0
+    if starting is not None:
+        proved = partial(prove, starting.hosting.spec.engine, dict(settings), access.whose)
+        hosting = starting.hosting
+        hosts = start_hosts(hosting, access.replicas, proved, grows=starting.grows, stopped=starting.stopped)
+    held_cpus = len(hosts) * starting.hosting.cpus if starting is not None else 0.0
     fleet = Fleet(store=store, access=access, hosts=tuple(hosts), held_cpus=held_cpus)
     try:
         yield fleet

@@ -41,6 +41,7 @@ class WorkerMetrics:
             name: Counter(f"recap_replica_{name}", what, ("replica",)) for name, what in REPLICA_COUNTERS.items()
         }
         self._told: dict[tuple[str, ...], float] = {}
+        self._there: set[str] = set()
 
     def tell(self, use: Use) -> None:
         """Take the latest numbers; cheap enough to be called twice a second."""
@@ -49,18 +50,25 @@ class WorkerMetrics:
         self._add(self._asked, ("asked",), use.asked, {})
         if use.pool is None:
             return
+        for gone in self._there - {replica.name for replica in use.pool.replicas}:
+            for gauge in self._gauges.values():
+                gauge.set(0, {"replica": gone})
+        self._there &= {replica.name for replica in use.pool.replicas}
         self._queue.set(use.pool.waiting)
         self._suspects.set(use.pool.suspects)
         for replica in use.pool.replicas:
             tags = {"replica": replica.name}
             for name, gauge in self._gauges.items():
                 gauge.set(getattr(replica, name) or 0, tags)
+            self._there.add(replica.name)
             for name, counter in self._counters.items():
                 self._add(counter, (name, replica.name), getattr(replica, name), tags)
             for cause, seconds in replica.idle_seconds.items():
                 self._add(self._idle, ("idle", replica.name, cause), seconds, tags | {"cause": cause})
 
     def _add(self, counter: Any, key: tuple[str, ...], total: float, tags: dict[str, str]) -> None:
-        if (more := total - self._told.get(key, 0.0)) > 0:
+        before = self._told.get(key, 0.0)
+        more = total - before if total >= before else total  # a replica that joined anew counts from nothing
+        self._told[key] = total
+        if more > 0:
             counter.inc(more, tags)
-            self._told[key] = total

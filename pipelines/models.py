@@ -29,7 +29,8 @@ class Models:
     endpoints: str = ""
     """URLs of running servers, comma between them; SGLang, vLLM and others may be mixed."""
     replicas: int = 1
-    """Without --endpoints: how many servers this run starts, each a Ray actor with GPUs of its own."""
+    """Without --endpoints: how many servers this run starts, each a Ray actor with GPUs of its own. On a cluster of
+    several nodes they want a key: --key-variable."""
     tp: int = 1
     """GPUs of one replica (tensor parallel)."""
     device: Literal["cuda", "cpu"] = "cuda"
@@ -55,7 +56,7 @@ class Models:
     gpus: int = 0
     """GPUs to count for the price. Default: those of started replicas."""
     budget: float = 0.0
-    """Stop in order once so much is spent, in the price's currency; the same command with more goes on."""
+    """Stop in order (exit code 3) once this start of the run has spent so much, in the price's currency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,10 @@ def access_of(name: str, engine: type, models: Models) -> Access | None:
         raise Refused(f"--engine {name} wants --endpoints: only {' and '.join(MANAGED)} servers can be started here")
     if models.replicas < 1 or models.tp < 1:
         raise Refused("--replicas and --tp of 1 or more would be right")
+    if models.recycle_answers < 0 or models.recycle_growth_gib < 0:
+        raise Refused("--recycle-answers and --recycle-growth-gib of 0 or more would be right")
+    if urls and (models.replicas, models.tp, models.engine_flags, models.engine_python) != (1, 1, "", ""):
+        raise Refused("--replicas, --tp, --engine-flags and --engine-python are for servers that the run starts itself")
     if models.request_seconds <= 0 or models.start_seconds <= 0:
         raise Refused("--request-seconds and --start-seconds above 0 would be right")
     if models.key_variable and not os.environ.get(models.key_variable):

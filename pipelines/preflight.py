@@ -81,7 +81,7 @@ def plan(arguments: Sequence[str], console: Console) -> int:
 
 def _estimated(recipe: Recipe, options: Any) -> Estimate:
     source = build(SOURCES, recipe.source.name, recipe.source.settings)
-    inputs = tuple(source.plan(find(options.where.input)))
+    inputs = tuple(source.plan(find(options.where.input)))  # --limit is a trial: what is estimated is the whole
     seen = look(recipe, source, drawn(inputs, options.looking.shards), _screening(recipe), open_blob)
     preset = options.where.preset or (preset_of(options.models.model) if options.models.model else "")
     per_second = options.looking.captions_per_second or PUBLISHED.get(preset, 0.0)

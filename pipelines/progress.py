@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from captioner.engines.pool import ReplicaStats
@@ -176,7 +177,7 @@ def _engines_table(engines: tuple[Served, ...]) -> Table:
     for each in engines[:SHOWN_ENGINES]:
         idle = ", ".join(f"{cause} {seconds:.0f}" for cause, seconds in sorted(each.idle.items()) if seconds >= 1)
         rates = f"{each.tokens_rate:.0f}", f"{each.images_rate:.1f}"
-        table.add_row(each.name, each.state, str(each.outstanding), str(each.window), *rates, idle)
+        table.add_row(escape(each.name), each.state, str(each.outstanding), str(each.window), *rates, idle)
     if len(engines) > SHOWN_ENGINES:
         table.add_row(f"and {len(engines) - SHOWN_ENGINES} more", "", "", "", "", "", "")
     return table

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from captioner.errors import Refused
-from captioner.types import Caption, Outcome, Rejection
+from captioner.types import Caption, Failure, Outcome, Rejection
 
 EXAMPLES, EXAMPLE_CHARACTERS = 5, 160
 LEAST_OF_A_REPLICA = 100  # answers of one replica before it is compared with the others
@@ -16,7 +16,10 @@ REPLICA_ABOVE = 0.3
 
 
 class QualityLost(Refused):
-    """So many captions in a row were rejected that going on would only cost money. Nothing is lost; exit 2."""
+    """So many of the latest captions were rejected that going on would only cost money; exit 2.
+
+    Every sample keeps its row. What was rejected stays so: `recap repair --requeue` has a shard made anew.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,16 @@ class Quality:
     def saw(self, outcome: Outcome) -> str | None:
         """Take a sample's outcome; the name of a replica that should be drained and proved anew, or None.
 
-        Only what an engine answered counts. Raises QualityLost when a full window's rejected share is over the band.
+        Only what an engine was asked counts: one that refuses every picture is as bad as one that loops. Raises
+        QualityLost when a full window's rejected share is over the band.
         """
         match outcome:
             case Caption() as caption:
                 reason = None
             case Rejection(reason=reason, caption=caption):
                 pass
+            case Failure(reason=reason, detail=detail):
+                caption = Caption(text=detail, finish_reason=reason)
             case _:
                 return None
         if not self.band.window:
@@ -70,9 +76,10 @@ class Quality:
         )
         examples = "\n".join(f"  {reason}: {_short(text)!r}" for reason, text in rejected[-EXAMPLES:])
         raise QualityLost(
-            f"quality_lost: {len(rejected)} of the last {len(self._all)} captions were rejected ({counts}), over "
-            f"--pace.rejected-at-most {self.band.at_most:g}. The latest:\n{examples}\n"
-            "Look at the engine, its model and its prompt; the same command goes on from here."
+            f"quality_lost: {len(rejected)} of the last {len(self._all)} captions were rejected or failed ({counts}), "
+            f"over --pace.rejected-at-most {self.band.at_most:g}. The latest:\n{examples}\n"
+            "Look at the engine, its model and its prompt. The same command goes on from here; what was rejected stays "
+            "so, but recap repair OUT --requeue SHARD has a shard made anew."
         )
 
     def _judge_replica(self, name: str, rejected: bool) -> str | None:

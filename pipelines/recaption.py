@@ -25,7 +25,7 @@ from pipelines.actors import Job, Report, Trouble, cluster_cpus, ray_cluster, st
 from pipelines.caption_shard import Done
 from pipelines.costs import FREE, Price
 from pipelines.engine_hosts import Hosting
-from pipelines.fleet import Fleet, fleet_of
+from pipelines.fleet import Fleet, Starting, fleet_of
 from pipelines.models import Access
 from pipelines.replicas import together
 from shards import card, commits, manifest
@@ -153,7 +153,7 @@ def recaption(order: Order, show: Show) -> Finished:
     state.bytes_planned = sum(shard.size for shard in state.waiting)
     with _records_checked(store, there, state) as begin:
         if state.waiting:
-            with ray_cluster(order.address), _asked_to_stop(state), _engines(order, store) as fleet:
+            with ray_cluster(order.address), _asked_to_stop(state), _engines(order, store, state) as fleet:
                 _dispatch(state, order, store.url, fleet, _shown_and_paid(show, order.price, begin))
     published = manifest.publish(store, plan, plan.versions["recap"]) if commits.committed(store) else None
     if published is not None and published.complete:
@@ -211,18 +211,22 @@ def _shown_and_paid(show: Show, price: Price, begin: Callable[[], None]) -> Show
         if reports:
             begin()
         if price.used_up(time.monotonic() - state.started):
-            state.stop(f"the budget of {price.budget:g} is spent; the same command with a larger --budget goes on", 3)
+            state.stop(f"this start has spent its budget of {price.budget:g}; the same command goes on with as much", 3)
 
     return each_time
 
 
 @contextmanager
-def _engines(order: Order, store: Store) -> Iterator[Fleet | None]:
+def _engines(order: Order, store: Store, state: RunState) -> Iterator[Fleet | None]:
     """The replicas that workers ask, None for an engine that runs in them."""
     if order.access is None:
         yield None
         return
-    with fleet_of(store, order.access, order.hosting, order.recipe.engine.settings) as fleet:
+    starting = None
+    if order.hosting is not None:
+        grows = order.address != "local"
+        starting = Starting(hosting=order.hosting, grows=grows, stopped=lambda: state.stop_reason is not None)
+    with fleet_of(store, order.access, starting, order.recipe.engine.settings) as fleet:
         yield fleet
 
 
@@ -244,9 +248,16 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
         desk.take_back()
         show(state, reports.latest())
         if fleet is not None:
-            fleet.save([to_json(each) for each in together([r.pool for r in reports.latest() if r.pool])])
+            _look_after(fleet, state, reports)
     _stop_workers(workers)
     desk.take_back(timeout=0)  # what a stopped worker had finished all the same
+
+
+def _look_after(fleet: Fleet, state: RunState, reports: _Reports) -> None:
+    """Stop when no engine will ever serve again, and leave a note of what they all do."""
+    if (last := fleet.lost()) is not None:
+        state.stop(f"every engine was given up; the last words: {last}", 3)
+    fleet.save(lambda: [to_json(each) for each in together([r.pool for r in reports.latest() if r.pool])])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -306,7 +317,10 @@ class _Desk:
                 self.answered = time.monotonic()
                 self.free.append(worker)
             else:
-                self.asleep.append((time.monotonic() + RESTART_SECONDS, worker))
+                # Its other seats too: what Ray starts again must be told where the engines are before it has a shard.
+                others = self.free.count(worker)
+                self.free = deque(each for each in self.free if each is not worker)
+                self.asleep += [(time.monotonic() + RESTART_SECONDS, worker)] * (1 + others)
         if not refs:
             time.sleep(timeout)
 
@@ -353,9 +367,13 @@ def _stop_workers(workers: list[Any]) -> None:
 def _asked_to_stop(state: RunState) -> Iterator[None]:
     """SIGTERM and Ctrl-C end a run in order; a second one ends it at once, and it resumes all the same."""
 
+    signalled = False
+
     def stop(number: int, frame: object) -> None:
-        if state.stop_reason is not None:
+        nonlocal signalled
+        if signalled:
             raise KeyboardInterrupt
+        signalled = True
         state.stop("stopped by a signal; the same command goes on from here", 0)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -18,17 +18,29 @@ def together(pools: list[PoolStats]) -> list[ReplicaStats]:
 
 def _one(name: str, seen: list[ReplicaStats]) -> ReplicaStats:
     idle: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
     for each in seen:
         idle.update(each.idle_seconds)
+        errors.update(each.errors)
     sums = {
         field: sum(getattr(each, field) for each in seen)
-        for field in ("window", "outstanding", "busy_slot_seconds", "answers", "tokens_in", "tokens_out", "images")
+        for field in (
+            "window",
+            "outstanding",
+            "busy_slot_seconds",
+            "answers",
+            "tokens_in",
+            "tokens_out",
+            "images",
+            "ejections",
+        )
     }
     return replace(
         seen[0],
         name=name,
         state=Counter(each.state for each in seen).most_common(1)[0][0],
         slots=sum(each.slots or each.window for each in seen),
+        errors=dict(errors),
         idle_seconds=dict(idle),
         **sums,
     )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from captioner.errors import Refused
 from shards import commits, probe
 from shards import plan as plans
+from shards.status import ENGINES_SEEN
 from shards.store import Store, Stored
 
 log = logging.getLogger("recap")
@@ -101,6 +102,8 @@ def _why(name: str, named: set[str], committed: set[str]) -> str | None:
         return "left by a probe"
     if name.startswith("data/") and name not in named:
         return "in no commit record"
+    if name.startswith(ENGINES_SEEN):
+        return "what the engines of a run did"
     found = _OF_ATTEMPT.match(name)
     if name.startswith("journal/") and found and found["shard"] in committed:
         return "the journal of a committed shard"

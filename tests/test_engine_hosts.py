@@ -17,7 +17,7 @@ from ray.util.placement_group import placement_group_table
 
 from captioner.errors import OutOfService, Refused
 from pipelines.actors import ray_cluster
-from pipelines.engine_hosts import Host, Hosting, endpoints, start_hosts, stop_hosts
+from pipelines.engine_hosts import Host, Hosting, Watch, start_hosts, stop_hosts
 from pipelines.servers.keeper import ServerState, Upkeep
 from pipelines.servers.launch import ServerSpec
 from pipelines.servers.process import Running
@@ -53,8 +53,8 @@ def hosting(tmp_path: Path) -> Hosting:
 
 
 def until(hosts: list[Host], wanted: Callable[[ServerState], bool]) -> list[ServerState]:
-    end = time.monotonic() + 120
-    while not all(map(wanted, states := endpoints(hosts))):
+    end, watch = time.monotonic() + 120, Watch(hosts)
+    while not all(map(wanted, states := watch.latest())):
         assert time.monotonic() < end, states
         time.sleep(0.2)
     return states
@@ -109,5 +109,16 @@ def test_each_replica_has_its_own_gpu_and_survives_its_actor(cluster: None, host
 
 def test_without_room_it_is_said_what_there_is(cluster: None, hosting: Hosting) -> None:
     large = replace(hosting, spec=replace(hosting.spec, tensor_parallel=8), place_seconds=1)
-    with pytest.raises(OutOfService, match=r"1 engines of 1 CPU, 8 GPU each within 1 s; the cluster has 4 CPU, 2 GPU"):
+    with pytest.raises(OutOfService, match=r"1 engines of 1 CPU, 8 GPU each: the cluster has 4 CPU, 2 GPU in all within 1 s"):
         start_hosts(large, 1, proves)
+
+
+def test_a_cluster_that_cannot_grow_refuses_at_once_what_it_has_no_room_for(cluster: None, hosting: Hosting) -> None:
+    large = replace(hosting, spec=replace(hosting.spec, tensor_parallel=8), place_seconds=600)
+    with pytest.raises(Refused, match=r"8 GPU each: the cluster has 4 CPU, 2 GPU in all"):
+        start_hosts(large, 1, proves, grows=False)
+
+
+def test_nobody_waits_for_room_once_the_run_is_asked_to_stop(cluster: None, hosting: Hosting) -> None:
+    large = replace(hosting, spec=replace(hosting.spec, tensor_parallel=8), place_seconds=600)
+    assert start_hosts(large, 1, proves, stopped=lambda: True) == []

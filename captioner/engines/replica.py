@@ -209,8 +209,13 @@ class HttpReplica:
         return parsed(body)
 
     async def _optional(self, path: str) -> dict[str, Any]:
-        """The JSON object at a path that only some servers have, {} from the others."""
-        status, _, body = await self._get(path)
+        """The JSON object at a path that only some servers have, {} from the others.
+
+        Raises EngineUnavailable for one that may have it and cannot say so now: it must not be taken for another kind.
+        """
+        status, headers, body = await self._get(path)
+        if status == 429 or (status >= 500 and status != 501):
+            raise EngineUnavailable(f"{path}: {error_of(status, headers, body)}")
         try:
             return parsed(body) if status == 200 else {}
         except BadEngineResponse:

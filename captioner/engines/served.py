@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from captioner.engines.replica import HttpReplica
 from captioner.types import Replica
-
-# Requests of one worker at one replica until the pool has measured how many it takes.
-SLOTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,6 @@ class SGLang:
     """
 
     version: ClassVar[int] = 1
-    SLOTS: ClassVar[int] = SLOTS
     stream: bool = False
 
     def replica(self, url: str, whose: Whose) -> Replica:
@@ -56,7 +52,6 @@ class VLLM:
     """
 
     version: ClassVar[int] = 1
-    SLOTS: ClassVar[int] = SLOTS
     stream: bool = False
 
     def replica(self, url: str, whose: Whose) -> Replica:
@@ -71,7 +66,6 @@ class OpenAI:
     """
 
     version: ClassVar[int] = 1
-    SLOTS: ClassVar[int] = SLOTS
     stream: bool = False
 
     def replica(self, url: str, whose: Whose) -> Replica:

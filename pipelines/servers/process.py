@@ -136,7 +136,7 @@ class Server:
             log=str(self.log),
             log_bytes=self._running.log_bytes,
             stop_seconds=self._running.stop_seconds,
-            secrets=list(launch.secrets),
+            secrets=[*launch.secrets, *filter(None, (os.environ.get(name) for name in launch.passed))],
         )
         environment = kept(os.environ, launch.passed)
         environment |= {name: value.replace(PRIVATE, private) for name, value in launch.environment.items()}

@@ -84,8 +84,11 @@ class Pool:
         return max(1, windows + int(AHEAD * windows))
 
     async def update(self, replicas: Sequence[Replica]) -> None:
-        """Serve with these from now on: new names join once they are proved, missing ones are drained."""
-        there = {each.name for each in self._open.dispatch.members}
+        """Serve with these from now on: new names join once they are proved, missing ones are drained.
+
+        What drains is not there any more: a name that is wanted again meanwhile joins anew, at once.
+        """
+        there = {each.name for each in self._open.dispatch.members if each.state != "draining"}
         for replica in replicas:
             if replica.name not in there:
                 self._join(replica)
@@ -95,7 +98,7 @@ class Pool:
     async def drain(self, name: str) -> None:
         """Send a replica nothing more, wait for what it has, and let go of it. Raises KeyError for an unknown name."""
         members = self._open.dispatch.members
-        member = next((each for each in members if each.name == name), None)
+        member = next((each for each in members if each.name == name and each.state != "draining"), None)
         if member is None:
             raise KeyError(f"no replica {name!r} here; there is {', '.join(each.name for each in members)}")
         member.state = "draining"
@@ -120,6 +123,11 @@ class Pool:
             convicted=dispatch.convicted,
             wasted_work=dispatch.work_twice / dispatch.work_asked if dispatch.work_asked else 0.0,
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is entered, or being entered: then replicas may come and go."""
+        return self._keeper is not None
 
     def _join(self, replica: Replica) -> None:
         member = Member(replica, self._settings)
