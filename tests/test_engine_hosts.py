@@ -109,7 +109,9 @@ def test_each_replica_has_its_own_gpu_and_survives_its_actor(cluster: None, host
 
 def test_without_room_it_is_said_what_there_is(cluster: None, hosting: Hosting) -> None:
     large = replace(hosting, spec=replace(hosting.spec, tensor_parallel=8), place_seconds=1)
-    with pytest.raises(OutOfService, match=r"1 engines of 1 CPU, 8 GPU each: the cluster has 4 CPU, 2 GPU in all within 1 s"):
+    with pytest.raises(
+        OutOfService, match=r"1 engines of 1 CPU, 8 GPU each: the cluster has 4 CPU, 2 GPU in all within 1 s"
+    ):
         start_hosts(large, 1, proves)
 
 

@@ -14,10 +14,8 @@ from collections.abc import Iterable
 
 from captioner.engines.pool.flight import Flight, Item
 
-PROVEN = (
-    8  # answers after which a death is more often the replica's own; a loaded machine gives few in its first seconds
-)
-YOUNG_SECONDS = 0.1  # between the start of a sample, or its arrival, and the death of its replica
+PROVEN = 8  # answers after which a death is more often the replica's own; a loaded machine gives few in 3 s
+YOUNG_SECONDS = 0.05  # between the start of a sample, or its arrival, and the death of its replica
 TRIAL_SECONDS = 0.05  # beyond twice that age, so long a likely one is on trial where it started at once
 
 
