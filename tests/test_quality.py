@@ -41,15 +41,21 @@ def test_the_message_counts_reasons_and_shows_five_examples_cut_short() -> None:
     assert told.value.exit_code == 2
 
 
-def test_what_no_engine_answered_does_not_count() -> None:
+def test_what_no_engine_was_asked_does_not_count() -> None:
     quality = Quality(band=Band(window=10, at_most=0.5))
     for _ in range(100):
-        for outcome in (
-            Filtered(reason="extreme_aspect"),
-            Unreadable(reason="undecodable"),
-            Failure(reason="engine_error"),
-        ):
+        for outcome in (Filtered(reason="extreme_aspect"), Unreadable(reason="undecodable")):
             assert quality.saw(outcome) is None
+
+
+def test_an_engine_that_refuses_every_picture_stops_the_run_and_its_words_are_shown() -> None:
+    quality = Quality(band=Band(window=20, at_most=0.5))
+    with pytest.raises(QualityLost, match=r"engine_refused 11") as told:
+        for _ in range(9):
+            quality.saw(good())
+        for _ in range(11):
+            quality.saw(Failure(reason="engine_refused", detail="the context is 2048 tokens"))
+    assert str(told.value).count("the context is 2048 tokens") == 5
 
 
 def test_a_window_that_is_not_full_yet_stops_nothing() -> None:
