@@ -56,6 +56,7 @@ class Watch:
     busy: float = 0.0
     pids: set[int] = field(default_factory=set)
     cpu: dict[int, float] = field(default_factory=dict)
+    started: dict[int, float] = field(default_factory=dict)  # CPU seconds that a process had taken when first seen
 
     def show(self, state: RunState, reports: list[Report]) -> None:
         """Called by the driver about twice a second."""
@@ -65,6 +66,7 @@ class Watch:
         self.busy = max(self.busy, busy)
         for pid in (pid for report in reports for pid in report.pids):
             self.cpu[pid] = max(self.cpu.get(pid, 0.0), cpu_seconds(pid))
+            self.started.setdefault(pid, self.cpu[pid])
         self.pids |= {report.pids[0] for report in reports}
 
 
@@ -85,11 +87,15 @@ def measure(folder: Path, recipe: Recipe, pace: Pace, hashes: list[list[str]]) -
     ours = time.monotonic() - watch.first
     slots = pace.slots * pace.workers
     ideal, count = ideal_seconds(hashes, slots), sum(map(len, hashes))
-    workers = sum(watch.cpu[pid] for pid in watch.pids)
-    decoders = sum(watch.cpu.values()) - workers
+    taken = {pid: seconds - watch.started[pid] for pid, seconds in watch.cpu.items()}
+    workers = sum(taken[pid] for pid in watch.pids)
+    decoders = sum(taken.values()) - workers
+    start = sum(watch.started[pid] for pid in watch.pids) / len(watch.pids)
     print(f"{count} samples, {slots} slots: line {ours:.1f} s, ideal {ideal:.1f} s, ratio {ours / ideal:.3f}")
     print(f"engine use {watch.busy / (slots * ours):.1%} (ideal {sum_seconds(hashes) / (slots * ideal):.1%})")
-    print(f"CPU a sample: workers {1000 * workers / count:.2f} ms, decoders {1000 * decoders / count:.2f} ms")
+    print(
+        f"CPU a sample: workers {1000 * workers / count:.2f} ms, decoders {1000 * decoders / count:.2f} ms; a worker's start {start:.1f} s"
+    )
 
 
 def sum_seconds(hashes: list[list[str]]) -> float:

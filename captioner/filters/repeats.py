@@ -20,6 +20,7 @@ NGRAM = 6
 # "No parking" may be said twice; a sentence of ten characters or more (four in Chinese) is said on purpose once.
 LEAST_SENTENCE_BYTES = 10
 
+LEAST_COMPRESSED = 1000  # characters; compression says nothing of shorter texts
 LONGEST_PLAIN = 2000  # tokens; of more, numpy makes shorter work
 
 # No layout that a caption copies indents or spaces out more: an engine that goes on in white space is in a loop too.
@@ -63,7 +64,8 @@ class Repeats:
 
     loop: the longest one anywhere. own_loop: the longest one outside quotes, own_tokens: tokens there.
     sentences: share of bytes in sentences said before. ngrams: share of 6-grams with a word in them seen before.
-    top_ngram: share of tokens in the most frequent 6-gram. compression: bytes over zlib's bytes.
+    top_ngram: share of tokens in the most frequent 6-gram. compression: bytes over zlib's bytes, 1
+    for texts under LEAST_COMPRESSED characters.
     blank: whether LONGEST_BLANK characters of white space stand in a row.
     """
 
@@ -222,5 +224,8 @@ def _repeated_sentences(text: str) -> float:
 
 
 def _compression(text: str) -> float:
+    # zlib sets up 256 KiB for a text however short, a tenth of a millisecond for what nobody judges.
+    if len(text) < LEAST_COMPRESSED:
+        return 1.0
     stored = text.encode("utf-8", "surrogatepass")
-    return len(stored) / len(zlib.compress(stored, 1)) if stored else 1.0
+    return len(stored) / len(zlib.compress(stored, 1))

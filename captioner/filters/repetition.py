@@ -23,7 +23,7 @@ class Repetition:
     max_sentences: share of sentences said before. 0.3 is Gopher's for repeated lines; a poem's refrain has less.
     max_ngrams: share of 6-grams seen before, judged from least_tokens on. Captions of 200 words reach 0.1, a menu
         or a chart told in one pattern 0.35.
-    max_compression: bytes over zlib's bytes, judged from 1,000 bytes on. Prose has 2, tables 4.
+    max_compression: bytes over zlib's bytes, judged from 1,000 characters on. Prose has 2, tables 4.
     """
 
     version: ClassVar[int] = 2
@@ -52,7 +52,7 @@ class Repetition:
         says_again = seen.sentences > self.max_sentences or (
             seen.own_tokens >= self.least_tokens and seen.ngrams > self.max_ngrams
         )
-        squeezed = len(caption.text) >= 1000 and seen.compression > self.max_compression
+        squeezed = seen.compression > self.max_compression
         return "repetitive_caption" if loops or says_again or squeezed or seen.blank else None
 
     def signals(self, sample: Sample, caption: Caption) -> Mapping[str, float]:
