@@ -270,6 +270,7 @@ ERRORS: list[tuple[int, bytes, type[Exception], str]] = [
     (500, b"Internal Server Error", EngineBroke, "Internal Server Error"),
     (500, vllm("CUDA error", 500), EngineBroke, "CUDA"),
     (500, b"", EngineBroke, "500"),
+    (500, vllm("EngineCore encountered an issue. See stack trace (above).", 500), EngineUnavailable, "EngineCore"),
     (501, b"", EngineBroke, "501"),
     (502, HTML, EngineUnavailable, "502"),
     (503, b"", EngineUnavailable, "503"),

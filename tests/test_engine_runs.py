@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from captioner.engines import ENGINES
 from captioner.engines.pool.dispatch import Dispatch
@@ -204,6 +205,28 @@ def test_a_sample_that_breaks_every_engine_fails_alone_after_three_asks_of_two(l
 
     asyncio.run(story())
     assert lone.troubled() == {11: ("failed", "engine_error")}
+
+
+def test_a_server_whose_engine_died_costs_no_sample_while_it_still_answers(lone: Lone) -> None:
+    """vLLM, after a SIGKILL of its worker: code 500 for some seconds, to anything."""
+    dead = error(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
+
+    async def story() -> None:
+        async with ScriptedEngine() as engine:
+
+            async def proof(engine: ScriptedEngine, request: web.Request, asking: Asking) -> web.StreamResponse:
+                if len(engine.asked) > 5 and len(engine.proofs) > 3:
+                    engine.pick = by_number()  # it is back
+                reply = caption() if len(engine.proofs) == 1 or len(engine.proofs) > 3 else dead
+                return await reply(engine, request, asking)
+
+            engine.canary = proof
+            engine.pick = lambda asking: dead if len(engine.asked) > 5 else about(number_of(asking))
+            assert await lone.go_on(engine.url) == []
+            assert len(engine.asked) > 40 and len(engine.proofs) > 3
+
+    asyncio.run(story())
+    assert not lone.troubled()
 
 
 BROKEN: dict[int, tuple[Reply, str, str]] = {

@@ -30,6 +30,8 @@ _NAN_TEXT = re.compile(r"\s*!{4,}[!\s]*")
 _UNKNOWN_MODEL = re.compile(r"\bmodel\b.{0,300}?\b(?:does not exist|not exist|not found|unknown)\b", re.I | re.S)
 # SGLang answers 503 to what its full queue turns away: it lives.
 _FULL = re.compile(r"queue is full|higher priority request|waiting timeout", re.I)
+# vLLM's server outlives its dead engine by some seconds, and says 500 to whatever it is asked meanwhile.
+_DEAD = re.compile(r"EngineCore encountered an issue|EngineDeadError", re.I)
 _ENCODED = re.compile(r"data:[\w/+.-]{0,60};base64,[^\s\"']*|[A-Za-z0-9+/=_-]{64,}")
 # Tags of a proxy's page, reprs of a server's objects, and special tokens.
 _ANGLED = re.compile(r"<[^<>]{1,200}>")
@@ -163,7 +165,8 @@ def _error(status: int, headers: Mapping[str, str], complaint: Complaint) -> Eng
     if status == 429 or (status == 503 and _FULL.search(complaint.message)):
         return EngineBusy(detail, retry_after=retry_after(headers))
     # A 404 in no shape of an engine's: the address is wrong, not the picture.
-    if status in _GONE or status < 400 or (status == 404 and not complaint.known):
+    gone = status in _GONE or status < 400 or (status == 404 and not complaint.known)
+    if gone or (status >= 500 and _DEAD.search(complaint.message)):
         return EngineUnavailable(detail)
     return EngineBroke(detail) if status >= 500 else RequestRefused(detail)
 

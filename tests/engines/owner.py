@@ -26,7 +26,7 @@ NAME = "tiny"
 SMALL = {
     "sglang": (
         *("--dtype", "float32", "--mem-fraction-static", "0.3", "--max-total-tokens", "8192"),
-        *("--max-running-requests", "4"),
+        *("--max-running-requests", "4", "--sleep-on-idle"),  # it would poll with half a core
     ),
     "vllm": ("--dtype", "float32", "--max-num-seqs", "8"),
 }
