@@ -93,9 +93,8 @@ def measure(folder: Path, recipe: Recipe, pace: Pace, hashes: list[list[str]]) -
     start = sum(watch.started[pid] for pid in watch.pids) / len(watch.pids)
     print(f"{count} samples, {slots} slots: line {ours:.1f} s, ideal {ideal:.1f} s, ratio {ours / ideal:.3f}")
     print(f"engine use {watch.busy / (slots * ours):.1%} (ideal {sum_seconds(hashes) / (slots * ideal):.1%})")
-    print(
-        f"CPU a sample: workers {1000 * workers / count:.2f} ms, decoders {1000 * decoders / count:.2f} ms; a worker's start {start:.1f} s"
-    )
+    each = f"workers {1000 * workers / count:.2f} ms, decoders {1000 * decoders / count:.2f} ms"
+    print(f"CPU a sample: {each}; before its first, a worker {start:.1f} s")
 
 
 def sum_seconds(hashes: list[list[str]]) -> float:
