@@ -94,9 +94,8 @@ def main() -> None:
             rounds.append((theirs(given, folder, given.root or given.model), asyncio.run(ours(given, pictures))))
             print(f"vLLM's own client {rounds[-1][0]:.2f}/s, Recap's pool {rounds[-1][1]:.2f}/s", flush=True)
     own, pool = (statistics.median(each) for each in zip(*rounds, strict=True))
-    print(
-        f"{given.pictures} pictures of {given.side} px, {given.tokens} tokens, {given.concurrency} at once: {pool / own:.3f}"
-    )
+    what = f"{given.pictures} pictures of {given.side} px, {given.tokens} tokens, {given.concurrency} at once"
+    print(f"{what}: {pool / own:.3f}")
 
 
 if __name__ == "__main__":
