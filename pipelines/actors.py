@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from captioner.captioning import Captioner
 from captioner.engines.pool import PoolStats
@@ -33,6 +35,7 @@ from shards.plan import NAME as PLAN
 from shards.sources import SOURCES
 from shards.store import Store
 
+REPORT_SECONDS = 0.5
 MAX_OPEN_BYTES = 512 * 2**20  # stored media that one worker may hold at once
 
 
@@ -218,3 +221,29 @@ def ray_cluster(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+class Reports:
+    """The workers' latest counts, asked for without ever waiting for a busy or dead one."""
+
+    def __init__(self, workers: list[Any]) -> None:
+        self._workers = workers
+        self._latest: dict[int, Report] = {}
+        self._asked: dict[Any, int] = {}
+        self._next = 0.0
+
+    def latest(self) -> list[Report]:
+        """Whatever has come in."""
+        ready = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)[0] if self._asked else []
+        for ref in ready:
+            number = self._asked.pop(ref)
+            try:
+                self._latest[number] = ray.get(ref)
+            except RayError:
+                self._latest.pop(number, None)
+        if time.monotonic() < self._next:
+            return list(self._latest.values())
+        self._next = time.monotonic() + REPORT_SECONDS
+        missing = set(range(len(self._workers))) - set(self._asked.values())
+        self._asked.update({self._workers[number].report.remote(): number for number in missing})
+        return list(self._latest.values())

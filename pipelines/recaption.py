@@ -21,7 +21,7 @@ from ray.exceptions import RayError, RayTaskError
 from captioner.recipe import Pace, Recipe, to_json
 from captioner.registry import build
 from captioner.types import ShardInput
-from pipelines.actors import Job, Report, Trouble, cluster_cpus, ray_cluster, start_workers
+from pipelines.actors import REPORT_SECONDS, Job, Report, Reports, Trouble, cluster_cpus, ray_cluster, start_workers
 from pipelines.caption_shard import Done
 from pipelines.costs import FREE, Price
 from pipelines.engine_hosts import Hosting
@@ -39,7 +39,6 @@ from shards.store import Store, find, open_blob
 log = logging.getLogger("recap")
 
 Show = Callable[["RunState", list[Report]], None]
-REPORT_SECONDS = 0.5
 RESTART_SECONDS = 1.0  # Ray takes about two to restart an actor
 UNREAD_IN_A_ROW = 10  # one missing shard is the shard's fault, ten in a row are a key, a mount or a network
 SILENT_SECONDS = 300.0  # so long may every worker be dead or not yet placed before the cluster counts as gone
@@ -242,7 +241,7 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
     )
     seats = [worker for _ in range(pace.open_shards) for worker in workers]
     desk = _Desk(state=state, job=job, seats=seats, fleet=fleet)
-    reports = _Reports(workers)
+    reports = Reports(workers)
     while state.stop_reason is None and (desk.open() or state.waiting):
         desk.hand_out()
         desk.take_back()
@@ -253,7 +252,7 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
     desk.take_back(timeout=0)  # what a stopped worker had finished all the same
 
 
-def _look_after(fleet: Fleet, state: RunState, reports: _Reports) -> None:
+def _look_after(fleet: Fleet, state: RunState, reports: Reports) -> None:
     """Stop when no engine will ever serve again, and leave a note of what they all do."""
     if (last := fleet.lost()) is not None:
         state.stop(f"every engine was given up; the last words: {last}", 3)
@@ -382,29 +381,3 @@ def _asked_to_stop(state: RunState) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Reports:
-    """The workers' latest counts, asked for without ever waiting for a busy or dead one."""
-
-    def __init__(self, workers: list[Any]) -> None:
-        self._workers = workers
-        self._latest: dict[int, Report] = {}
-        self._asked: dict[Any, int] = {}
-        self._next = 0.0
-
-    def latest(self) -> list[Report]:
-        """Whatever has come in."""
-        ready = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)[0] if self._asked else []
-        for ref in ready:
-            number = self._asked.pop(ref)
-            try:
-                self._latest[number] = ray.get(ref)
-            except RayError:
-                self._latest.pop(number, None)
-        if time.monotonic() < self._next:
-            return list(self._latest.values())
-        self._next = time.monotonic() + REPORT_SECONDS
-        missing = set(range(len(self._workers))) - set(self._asked.values())
-        self._asked.update({self._workers[number].report.remote(): number for number in missing})
-        return list(self._latest.values())

@@ -97,7 +97,12 @@ def test_each_kind_of_server_is_found_out_proved_and_asked(dialect: str, stream:
             await replica.prove()
             answer = await replica.ask(REQUEST)
             assert answer == Caption(
-                text=TEXT, finish_reason="stop", prompt_tokens=27, completion_tokens=15, engine=dialect
+                text=TEXT,
+                finish_reason="stop",
+                prompt_tokens=27,
+                completion_tokens=15,
+                engine=dialect,
+                replica=engine.url,
             )
             assert len(engine.proofs) == 1 and len(engine.asked) == 1
             assert engine.asked[0].body["stream"] is stream
