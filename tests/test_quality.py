@@ -61,7 +61,7 @@ def test_an_engine_that_refuses_every_picture_stops_the_run_and_its_words_are_sh
 def test_a_window_that_is_not_full_yet_stops_nothing() -> None:
     quality = Quality(band=Band(window=100, at_most=0.5))
     for _ in range(99):
-        quality.saw(bad())
+        assert quality.saw(bad()) is None
 
 
 def test_a_window_of_zero_looks_at_nothing() -> None:
