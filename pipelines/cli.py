@@ -38,6 +38,14 @@ VERDICTS = {
     1: "[yellow]sound, but not all is well[/yellow]",
     4: "[red]damaged[/red]",
 }
+# Commands of the packages above this one, and the extra that each needs: word -> (summary, extra, "module:function").
+# The function takes the words after its own and the console; its module is imported only when its word is said.
+ABOVE = {
+    "train": ("Train an EVEv2 or ELVA model, stage by stage.", "train", "trainer.commands:train"),
+    "eval": ("Judge a trained model on held-out pictures and captions.", "train", "trainer.commands:evaluate"),
+    "caption": ("Caption one picture with a trained model.", "train", "trainer.commands:caption"),
+    "serve": ("One picture in, one caption out, over HTTP.", "serving", "serving.commands:serve"),
+}
 Folder = Annotated[str, tyro.conf.Positional]
 
 
@@ -106,9 +114,25 @@ def recap(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["plan"]:  # its options depend on the dataset that comes next
         return _guarded(lambda: plan(words[1:], console))
-    description = "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py."
+    if words and words[0] in ABOVE:
+        return _guarded(lambda: _above(words, console))
+    above = "".join(f"\n  {word:8} {summary}" for word, (summary, _, _) in ABOVE.items())
+    description = (
+        "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py.\n"
+        f"Further commands, each with a --help of its own:{above}"
+    )
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=words)
     return _guarded(lambda: command.run(console))
+
+
+def _above(words: list[str], console: Console) -> int:
+    """A command of a package above. Raises Refused where what it needs is not installed."""
+    _, extra, place = ABOVE[words[0]]
+    try:
+        command: Any = load({words[0]: place}, words[0])
+    except ModuleNotFoundError as error:
+        raise Refused(f"recap {words[0]} needs {error.name}: pip install 'recap[{extra}]'") from error
+    return int(command(words[1:], console))
 
 
 def main(dataset: Dataset, arguments: Sequence[str] | None = None) -> int:
