@@ -2,8 +2,8 @@
 
 ENGINES = {
     "experts": "captioner.engines.experts:Experts",
-    "sglang": "captioner.engines.served:SGLang",
-    "vllm": "captioner.engines.served:VLLM",
-    "openai": "captioner.engines.served:OpenAI",
+    "sglang": "captioner.engines.served:Remote",
+    "vllm": "captioner.engines.served:Remote",
+    "openai": "captioner.engines.served:Remote",
     "fake": "captioner.engines.fake:Fake",
 }
