@@ -21,7 +21,6 @@ from captioner.registry import Part, build, load, part
 from pipelines.models import Models, access_of
 from shards.sources import SOURCES
 
-
 UPLOADS = Part(name="uploads", version=1, settings={})  # the source of samples that come one by one
 
 
@@ -129,15 +128,15 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
         model=model,
         model_revision=revision,
         asking=asking,
-        filters=tuple(_told(each, asking.prompt) for each in filters),
+        filters=tuple(told(each, asking.prompt) for each in filters),
         limits=Limits(**dataclasses.asdict(options.limits)),
         limit=limit,
     )
 
 
-def _told(filter_part: Part, prompt: str) -> Part:
-    """A filter that has a prompt to look for, and was given none, looks for the recipe's own."""
-    if filter_part.settings.get("prompt") != "":
+def told(filter_part: Part, prompt: str, instead_of: str = "") -> Part:
+    """A filter that has a prompt to look for, and was given none, or that one, looks for this prompt."""
+    if filter_part.settings.get("prompt") != instead_of:
         return filter_part
     return replace(filter_part, settings={**filter_part.settings, "prompt": prompt})
 
