@@ -171,7 +171,7 @@ async def engines(request: Request) -> Response:
     front = front_of(request)
     front.who(request, "caption")
     service, recipe = front.service, front.service.recipe
-    use = service.engine.seen
+    use = service.engine.use()
     replicas = use.pool.replicas if use is not None and use.pool is not None else ()
     told = {
         "engine": recipe.engine.name,

@@ -34,15 +34,20 @@ def serve(words: Sequence[str], console: Console) -> int:
     """`recap serve …`. Raises Refused, OutOfService."""
     if words[:1] == ["keys"]:
         return _keys(words[1:], console)
-    kind: Any = options_class(UPLOADED, Captioned, (Listening, Bounds, Fetching))
-    options = tyro.cli(kind, args=list(words), prog="recap serve", description=SUMMARY)
+    options = options_of(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server = server_of(UPLOADED, options)
     asyncio.run(_run(server, console))
-    if server.lost is not None:
-        raise server.lost
+    if server.service.engine.lost is not None:
+        raise server.service.engine.lost
     return 0
+
+
+def options_of(words: Sequence[str]) -> Any:
+    """The command line's settings. Raises Refused for what does not fit, SystemExit for what is none."""
+    kind: Any = options_class(UPLOADED, Captioned, (Listening, Bounds, Fetching))
+    return tyro.cli(kind, args=list(words), prog="recap serve", description=SUMMARY)
 
 
 async def _run(server: Server, console: Console) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 
 from captioner.engines.replica import CANARY
@@ -24,12 +23,13 @@ STUCK_SECONDS = 60.0  # with requests out and no answer
 class Attended:
     """An Engine in front of a connection that it opens and closes.
 
-    lost: called with why it will never serve, such as another model. seen, ready_seen: its use and whether it was ready
-    at most TICK_SECONDS ago, for other threads; None before it is open.
+    lost: why it will never serve, such as another model; None while it may. seen, ready_seen: its use and whether it
+    was ready at most TICK_SECONDS ago, for other threads; None before it is open.
     """
 
-    def __init__(self, way: Connection, *, lost: Callable[[RecapError], None]) -> None:
-        self._way, self._lost = way, lost
+    def __init__(self, way: Connection) -> None:
+        self._way = way
+        self.lost: RecapError | None = None
         self._engine: Engine | None = None
         self._asks: set[asyncio.Future[Caption]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,6 +71,10 @@ class Attended:
         """How many requests the engine wants to have."""
         return self._way.room() if self.open else 1
 
+    def use(self) -> Use | None:
+        """How much it is used, for its own loop; None before it is open."""
+        return self._way.use() if self.open else None
+
     async def caption(self, request: CaptionRequest) -> Caption:
         """As the engine's own; EngineUnavailable at once while nobody serves, and a second after the last one left."""
         if self._engine is None or (self._gone_since is not None and self._is_gone()):
@@ -95,7 +99,7 @@ class Attended:
         try:
             await self._way.__aenter__()
         except RecapError as error:
-            self._lost(error)
+            self.lost = error
             return
         self._progress = asyncio.get_running_loop().time()
         self._engine = self._way.lane("interactive")

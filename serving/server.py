@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from captioner.engines import ENGINES
-from captioner.errors import OutOfService, RecapError, Refused
+from captioner.errors import OutOfService, Refused
 from captioner.recipe import Pace
 from captioner.registry import load
 from pipelines.connection import connection
@@ -48,14 +48,13 @@ class Place:
 
 @dataclass(slots=True, kw_only=True)
 class Server:
-    """lost: why the engine will never serve; then the server ends by itself."""
+    """Serves from `running` on, until `end` or until its engine will never serve."""
 
     service: Service
     listening: Listening
     bounds: Bounds
     front: Front
     metrics: Metrics
-    lost: RecapError | None = None
     _uvicorn: _Quiet = field(init=False)
     _signals: int = field(default=0, init=False)
 
@@ -114,7 +113,7 @@ class Server:
 
     async def until_asked(self) -> None:
         """Wait for a signal, or until the engine is lost."""
-        while not self._uvicorn.should_exit:
+        while not self._uvicorn.should_exit and self.service.engine.lost is None:
             await asyncio.sleep(0.05)
 
     def end(self) -> None:
@@ -129,11 +128,6 @@ class Server:
             return
         log.info("drains: working=%d waiting=%d", self.service.admission.working, self.service.admission.waiting)
         asyncio.get_running_loop().call_later(self.listening.leave_seconds, setattr, self._uvicorn, "should_exit", True)
-
-    def lose(self, error: RecapError) -> None:
-        """The engine will never serve: end."""
-        self.lost = error
-        self._uvicorn.should_exit = True
 
     def _url(self) -> str:
         host, port = self._uvicorn.servers[0].sockets[0].getsockname()[:2]
@@ -156,8 +150,7 @@ def server_of(dataset: Dataset, options: Any) -> Server:
     if access is not None:
         access = replace(access, probe_seconds=PROBE_SECONDS)
     recipe, pace = recipe_from(dataset, options), Pace(**asdict(options.pace))
-    made: list[Server] = []
-    service = Service(recipe, connection(recipe, pace, access), pace, bounds, lambda error: made[0].lose(error))
+    service = Service(recipe, connection(recipe, pace, access), pace, bounds)
     fetching = options.fetching
     front = Front(
         service=service,
@@ -165,10 +158,7 @@ def server_of(dataset: Dataset, options: Any) -> Server:
         bounds=bounds,
         fetcher=Fetcher(settings=fetching, most_bytes=bounds.body_bytes) if fetching.allow_urls else None,
     )
-    made.append(
-        Server(service=service, listening=options.listening, bounds=bounds, front=front, metrics=Metrics(service))
-    )
-    return made[0]
+    return Server(service=service, listening=options.listening, bounds=bounds, front=front, metrics=Metrics(service))
 
 
 class _Quiet(uvicorn.Server):

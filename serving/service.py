@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from captioner.captioning import Captioner
-from captioner.errors import EngineUnavailable, OutOfService, RecapError
+from captioner.errors import EngineUnavailable, OutOfService
 from captioner.external import external_of
 from captioner.filters import FILTERS, SCREENS
 from captioner.media.decoders import DecoderPool
@@ -59,11 +59,9 @@ class Asked:
 class Service:
     """What a process keeps open: decoders, the engine, and the books of who may have how much."""
 
-    def __init__(
-        self, recipe: Recipe, way: Connection, pace: Pace, bounds: Bounds, lost: Callable[[RecapError], None]
-    ) -> None:
+    def __init__(self, recipe: Recipe, way: Connection, pace: Pace, bounds: Bounds) -> None:
         self.recipe, self.pace, self.bounds = recipe, pace, bounds
-        self.engine = Attended(way, lost=lost)
+        self.engine = Attended(way)
         self.decoders = DecoderPool(pace.decoders, recipe.limits)
         self.admission = Admission(self._room, bounds.queue)
         self.shares = Shares()
