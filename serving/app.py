@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving import captions, health, pages
+from serving import captions, chat, health, pages
 from serving.answers import ProblemAnswer
 from serving.bodies import CaptionBody
+from serving.chat import ChatBody
 from serving.front import Front, problem_response
 from serving.problems import Problem
 
@@ -28,7 +29,7 @@ def application(front: Front) -> FastAPI:
     """The routes over one front."""
     app = FastAPI(title="Recap", version=version("recap"), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.front = front
-    for routes in (captions, health, pages):
+    for routes in (captions, chat, health, pages):
         app.include_router(routes.router)
 
     @app.exception_handler(Problem)
@@ -55,7 +56,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the parts that are only referred to."""
     found = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
-    for model in (CaptionBody, ProblemAnswer):
+    for model in (CaptionBody, ChatBody, ProblemAnswer):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

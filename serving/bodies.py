@@ -95,16 +95,16 @@ def _from_json(body: bytes) -> Wish:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the body"
-        raise Problem("bad_request_body", f"{_plain(where)}: {_plain(first['msg'])}") from None
+        raise Problem("bad_request_body", f"{plain(where)}: {plain(first['msg'])}") from None
     image = asked.image
     if (image.base64 is None) == (image.url is None):
         raise Problem("bad_request_body", "image: exactly one of base64 and url would be right")
     media = None if image.base64 is None else from_base64(image.base64, "image.base64")
-    return Wish(media=media, url=image.url, prompt=_prompt(asked.prompt), max_tokens=asked.max_tokens)
+    return Wish(media=media, url=image.url, prompt=checked_prompt(asked.prompt), max_tokens=asked.max_tokens)
 
 
-def _plain(text: str) -> str:
-    """A field's name may be anything that the client wrote."""
+def plain(text: str) -> str:
+    """The text without what a client may have hidden in it: a field's name may be anything that the client wrote."""
     return re.sub(r"[^\w .,:'()=<>-]", "?", text, flags=re.ASCII)[:160]
 
 
@@ -124,7 +124,8 @@ def from_base64(text: str, field: str) -> bytes:
     return media
 
 
-def _prompt(text: str | None) -> str | None:
+def checked_prompt(text: str | None) -> str | None:
+    """The prompt without space around it. Raises Problem bad_request_body for what no engine is sent."""
     if text is None:
         return None
     if not text.strip() or TOKENS.search(text) is not None or (not text.isprintable() and _controls(text)):
@@ -152,7 +153,7 @@ def _from_multipart(body: bytes, boundary: str) -> Wish:
     prompt = _text(parts, "prompt")
     if prompt is not None and not 1 <= len(prompt) <= MAX_CHARACTERS:
         raise Problem("bad_request_body", f"prompt: 1 to {MAX_CHARACTERS} characters would be right")
-    return Wish(media=parts["image"], prompt=_prompt(prompt), max_tokens=int(tokens) if tokens else None)
+    return Wish(media=parts["image"], prompt=checked_prompt(prompt), max_tokens=int(tokens) if tokens else None)
 
 
 def _text(parts: dict[str, bytes], name: str) -> str | None:

@@ -107,19 +107,12 @@ async def caption(request: Request) -> Response:
     front = front_of(request)
     key, deadline = front.who(request, "caption"), front.deadline(request)
     with front.service.shares.take(key):
-        _look(front, deadline)
+        front.look(deadline)
         body = await received(request)
         with front.service.holding(len(body)):
             wish = wish_of(request.headers.get("content-type", ""), body)
             answer = await while_connected(request, _answer(front, request, key, wish, deadline))
     return json_response(answer, {"Cache-Control": "no-store", "Server-Timing": _timing(answer)})
-
-
-def _look(front: Front, deadline: float) -> None:
-    """Refuse before the body is read what would be refused after. Raises Problem."""
-    if not front.service.engine.serves:
-        raise Problem("engine_unavailable")
-    front.service.admission.look(deadline)
 
 
 async def _answer(front: Front, request: Request, key: Key, wish: Wish, deadline: float) -> Answer:
@@ -178,7 +171,7 @@ async def engines(request: Request) -> Response:
         "model": recipe.model,
         "model_revision": recipe.model_revision,
         "prompt_id": recipe.asking.prompt_id,
-        "takes_prompt": bool(recipe.asking.prompt) and recipe.asking.told is None,
+        "takes_prompt": service.takes_prompt,
         "max_pixels": recipe.asking.budget.max_pixels,
         "serving": service.engine.serves,
         "screens": [each.name for each in recipe.screens],

@@ -51,6 +51,12 @@ class Front:
             raise Problem("bad_request", "X-Deadline-Seconds: a number above 0 would be right")
         return asyncio.get_running_loop().time() + min(seconds, self.bounds.deadline_seconds)
 
+    def look(self, deadline: float) -> None:
+        """Refuse before the body is read what would be refused after. Raises Problem."""
+        if not self.service.engine.serves:
+            raise Problem("engine_unavailable")
+        self.service.admission.look(deadline)
+
 
 def front_of(request: Request) -> Front:
     """The front of the application that a request came to."""

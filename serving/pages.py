@@ -43,7 +43,7 @@ async def caption_page(request: Request) -> Response:
         "caption.html",
         page="caption",
         recipe=recipe,
-        takes_prompt=bool(recipe.asking.prompt) and recipe.asking.told is None,
+        takes_prompt=front.service.takes_prompt,
         wants_key=front.keyring.wanted,
         has_run=front.run is not None,
     )

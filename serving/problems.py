@@ -34,7 +34,7 @@ PROBLEMS: dict[str, Kind] = {
     "unsupported_media_type": Kind(415, "The body is neither multipart/form-data nor application/json"),
     "headers_too_large": Kind(431, "The headers are larger than this service takes"),
     "bad_request_body": Kind(422, "A field of the body is missing, unknown or not what it should be"),
-    "prompt_not_taken": Kind(422, "This engine takes no prompt and no token limit"),
+    "prompt_not_taken": Kind(422, "This engine takes no prompt and no limit of tokens"),
     "idempotency_conflict": Kind(422, "This Idempotency-Key came with another body before"),
     # URLs, where they are allowed at all
     "url_not_allowed": Kind(422, "This service does not fetch that URL"),

@@ -89,6 +89,11 @@ class Service:
         """Whether a request that comes now would be served."""
         return self.engine.ready and not self.draining and not self.admission.full
 
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether a request may bring words of its own."""
+        return bool(self.recipe.asking.prompt) and self.recipe.asking.told is None
+
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
         """Bytes of a picture, for as long as its request holds them. Raises Problem overloaded."""
