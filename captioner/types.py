@@ -83,6 +83,28 @@ class PixelBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameBudget:
+    """How a video is looked at: so many frames a second of the clip, max_frames at most, each within pixels.
+
+    multiple_of: the number of frames is one of its multiples, 2 for models that take frames in pairs. min_frames:
+    fewer that decode are no video. reader: who decodes, one of captioner.media.readers.READERS.
+    """
+
+    pixels: PixelBudget
+    max_frames: int
+    per_second: int = 1
+    multiple_of: int = 1
+    min_frames: int = 1
+    reader: str = "pyav"
+
+    def __post_init__(self) -> None:
+        if min(self.per_second, self.multiple_of, self.min_frames) < 1 or self.max_frames < self.min_frames:
+            raise ValueError(f"{self}: 1 or more of each, and max_frames of min_frames or more, would be right")
+        if self.max_frames % self.multiple_of:
+            raise ValueError(f"{self}: max_frames would be right as a multiple of multiple_of")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """Pixels that we bounded: an upright, opaque sRGB JPEG of width x height px, re-encoded by us."""
 
@@ -93,12 +115,20 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """A decoder's answer: the bounded picture, the upright size of the original in px, and what was odd about it."""
+    """A decoder's answer: the bounded picture, the upright size of the original in px, and what was odd about it.
+
+    frames: of a video, in the order they are shown, and times, when, in seconds from its first frame; picture is then
+    the middle one. duration: of a video, in seconds, by its frames. signals: numbers for the ledger.
+    """
 
     picture: Picture
     width: int
     height: int
     flags: frozenset[str] = frozenset()
+    frames: tuple[Picture, ...] = ()
+    times: tuple[float, ...] = ()
+    duration: float | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
