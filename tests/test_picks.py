@@ -20,6 +20,7 @@ def budget(most: int = 64, per_second: int = 1) -> FrameBudget:
     return FrameBudget(pixels=PIXELS, max_frames=most, per_second=per_second)
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(-5000, 5000), min_size=1, max_size=60).map(sorted), BASES, st.sampled_from([1, 2, 5]))
 def test_at_every_second_up_to_the_last_frame_the_newest_frame_is_picked(
     shown: list[int], base: Fraction, per_second: int
