@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from captioner.errors import EngineUnavailable, RequestRefused
 from captioner.experts.seeing import Seeing
 from captioner.experts.weights import revision
-from captioner.presets import preset
+from captioner.presets import PRESETS
 from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest
 
@@ -28,7 +28,7 @@ class Experts:
     MODEL: ClassVar[str] = MODEL
     REVISION: ClassVar[str] = REVISION
     SLOTS: ClassVar[int] = 1
-    ASKING: ClassVar[Asking] = preset("experts")
+    ASKING: ClassVar[Asking] = PRESETS["experts"].asking
     PACKAGES: ClassVar[tuple[str, ...]] = ("onnxruntime", "rapidocr")
 
     async def __aenter__(self) -> Experts:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from captioner.errors import MediaError
@@ -20,6 +20,7 @@ from captioner.media.clip_format import DEMUXERS, HEAD_BYTES, clip_header
 
 # Decoders by FFmpeg's names. Each of them reads hostile bytes: what WebVid, VALOR and their kin need, and no more.
 DECODERS = ("h264", "hevc", "vp8", "vp9", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "h263")
+VideoPacket: TypeAlias = "Packet[VideoStream]"
 MAX_PACKETS = 2**20  # 9.7 hours at 30 a second; the table then takes 18 MB
 NO_TIME = -(2**63)  # AV_NOPTS_VALUE
 _OPTIONS = {
@@ -64,7 +65,7 @@ class Clip:
             raise MediaError("bad_container", "the stream's times have no unit")
         return base
 
-    def packets(self) -> Iterator[Packet]:
+    def packets(self) -> Iterator[VideoPacket]:
         """From where the container stands to its end, or to where it breaks: then CutShort is raised."""
         try:
             for packet in self.container.demux(self.stream):
@@ -100,6 +101,7 @@ def opened(media: BinaryIO, most_pixels: int) -> Iterator[Clip]:
         container = av.open(media, format=DEMUXERS[name], container_options=_OPTIONS, io_open=_refuse)
     except (av.FFmpegError, ValueError, OSError, UnicodeError):
         raise MediaError("bad_container", f"this {name} cannot be opened: it is cut, or its index is broken") from None
+    assert isinstance(container, InputContainer), "opened to be read"
     with container:
         stream = _stream(container)
         seconds = container.duration / av.time_base if container.duration and container.duration > 0 else None
@@ -120,7 +122,7 @@ def _stream(container: InputContainer) -> VideoStream:
     chosen = best if isinstance(best, VideoStream) and best in found else found[0]
     for stream in container.streams:
         if stream.index != chosen.index:
-            stream.discard = "all"
+            stream.discard = Discard.all
     return chosen
 
 
@@ -161,7 +163,7 @@ def table_of(clip: Clip) -> Table:
     return table
 
 
-def _enter(table: Table, times: dict[int, int], packet: Packet) -> None:
+def _enter(table: Table, times: dict[int, int], packet: VideoPacket) -> None:
     pts = packet.pts if packet.pts is not None else packet.dts
     if packet.is_keyframe:
         table.keys.append(len(table.pts))

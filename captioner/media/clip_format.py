@@ -19,6 +19,9 @@ DEMUXERS = {
     "flv": "flv",
 }
 CONTAINERS = tuple(DEMUXERS)
+# Who decodes clips -> the package it comes from.
+READER_PACKAGES = {"pyav": "av", "decord": "decord2"}
+READERS = tuple(READER_PACKAGES)
 HEAD_BYTES = 4096  # so many tell
 
 # An ISO file begins with a box: its length, then one of these.

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import av
-from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from captioner.media.clip import NO_TIME, Clip, CutShort, Table
+from captioner.media.clip import NO_TIME, Clip, CutShort, Table, VideoPacket
 from captioner.media.frame_pixels import Shrinker
 from captioner.media.picks import Run, picked, runs
 from captioner.types import Picture
@@ -60,7 +59,7 @@ class _Reading:
     table: Table
     shrinker: Shrinker
     seen: Shots = field(default_factory=Shots)
-    _packets: Iterator[Packet] = field(default_factory=lambda: iter(()))
+    _packets: Iterator[VideoPacket] = field(default_factory=lambda: iter(()))
     _next: int = -1
 
     def wanted_frames(self, run: Run, wanted: dict[int, list[int]]) -> bool:
@@ -88,25 +87,25 @@ class _Reading:
         context.flush_buffers()
         context.skip_frame = "DEFAULT"
         waiting = list(reversed(at))
-        newest: VideoFrame | None = None
+        newest, shown = None, NO_TIME
         packets = chain((packet for _, packet in self._from(first, after)), (None,))
         for frame in (frame for packet in packets for frame in self._decoded(packet)):
             if frame.is_corrupt or frame.pts is None:
                 self.seen.errors += 1
                 continue
             while newest is not None and waiting and waiting[-1] < frame.pts:
-                self._keep(newest.pts, newest, [waiting.pop()])
-            if newest is None or frame.pts >= newest.pts:
-                newest = frame
+                self._keep(shown, newest, [waiting.pop()])
+            if frame.pts >= shown:
+                newest, shown = frame, frame.pts
         if newest is not None:
-            self._keep(newest.pts, newest, waiting)
+            self._keep(shown, newest, waiting)
 
     def _keep(self, pts: int, frame: VideoFrame, at: Sequence[int]) -> None:
         if at:
             shot = pts, self.shrinker.picture(frame)
             self.seen.at.update(dict.fromkeys(at, shot))
 
-    def _decoded(self, packet: Packet | None) -> list[VideoFrame]:
+    def _decoded(self, packet: VideoPacket | None) -> list[VideoFrame]:
         try:
             return self.clip.stream.codec_context.decode(packet)
         except av.FFmpegError as error:
@@ -115,7 +114,7 @@ class _Reading:
             self.seen.errors += packet is not None
             return []
 
-    def _from(self, first: int, after: int) -> Iterator[tuple[int, Packet]]:
+    def _from(self, first: int, after: int) -> Iterator[tuple[int, VideoPacket]]:
         """Packets first to before after, with their places."""
         if not self._next <= first < self._next + JUMP_PACKETS or self._next < 0:
             self._go(first)

@@ -102,7 +102,7 @@ class DecoderPool:
     """At most `processes` pictures at once, each alone in a limited process; entering starts them, leaving ends them.
 
     A picture over its deadline, or one whose caller is cancelled, costs its process; the next one starts at once.
-    A process is replaced after recycle_after pictures. clips: the reader of captioner.media.readers that clips are
+    A process is replaced after recycle_after pictures. clips: the reader, of clip_format.READERS, that clips are
     looked at with, "" where none will come: then no process loads it.
     """
 
