@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import BinaryIO
 
 import av
 from av.video.frame import VideoFrame
@@ -31,8 +32,11 @@ class Shots:
     errors: int = 0
 
 
-def shots(clip: Clip, table: Table, at: Sequence[int], shrinker: Shrinker) -> Shots:
-    """The frame of each tick. A tick whose own frame is broken gets the newest sound one before it in its run."""
+def shots(clip: Clip, table: Table, at: Sequence[int], shrinker: Shrinker, media: BinaryIO) -> Shots:
+    """The frame of each tick, by PyAV, which has media open.
+
+    A tick whose own frame is broken gets the newest sound one before it in its run.
+    """
     reading = _Reading(clip=clip, table=table, shrinker=shrinker)
     if not table.exact:
         reading.every_frame(0, len(table.pts), at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -17,6 +18,7 @@ from captioner.types import FrameBudget, PixelBudget
 
 def warm_up(reader: str) -> None:
     """Look at one small clip: what is imported or opened late is imported and opened now, while it still can be."""
+    os.environ.setdefault("PATH", "")  # decord adds to it
     av.logging.set_level(None)
     watch(io.BytesIO(_small_clip()), FrameBudget(pixels=PixelBudget(max_pixels=64), max_frames=4, reader=reader), 2**20)
 

@@ -29,7 +29,7 @@ def main(memory_mib: int, cpu_seconds: float, parent: int, clips: str) -> None:
     _warm_up()
     answer = _clips(clips) if clips else picture_answer
     os.dup2(nowhere, 2)
-    network = sandbox.close(sandbox.Confines(memory_mib=memory_mib, parent=parent))
+    network = sandbox.close(sandbox.Confines(memory_mib=memory_mib, parent=parent, threads=clips == "decord"))
     send(answers, {"network": network})
     while (frame := receive(pictures)) is not None:
         sandbox.allow_cpu(cpu_seconds)

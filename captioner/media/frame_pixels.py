@@ -12,6 +12,7 @@ from captioner.media.decode import bounded_size, encoded
 from captioner.types import Picture, PixelBudget
 
 UPRIGHT = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+SIDEWAYS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 # An unlabelled clip of so many lines or more is taken as BT.709, a smaller one as BT.601: what players do.
 HD_LINES = 720
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -21,32 +22,32 @@ _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 class Shrinker:
     """Makes pictures of a clip's frames, all of one size: that of the first one.
 
-    aspect: a pixel's width over its height. upright: size in px as a viewer sees it, known with the first frame.
+    aspect: a pixel's width over its height. upright: size in px as a viewer sees it; target: that of the pictures.
     """
 
     budget: PixelBudget
     aspect: float
     upright: tuple[int, int] = (0, 0)
     turned: bool = False
-    _target: tuple[int, int] = (0, 0)
+    target: tuple[int, int] = (0, 0)
     _scaler: VideoReformatter = field(default_factory=VideoReformatter)
 
     def picture(self, frame: VideoFrame) -> Picture:
         """The frame within the budget, as a JPEG of ours."""
+        if not self.target[0]:
+            self.measure(frame)
         turn = UPRIGHT.get(frame.rotation % 360)
-        if not self._target[0]:
-            self._measure(frame, turn)
-        sideways = turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
-        width, height = self._target[::-1] if sideways else self._target
+        width, height = self.target[::-1] if turn in SIDEWAYS else self.target
         image = self._rgb(frame, width, height)
         return encoded(image if turn is None else image.transpose(turn))
 
-    def _measure(self, frame: VideoFrame, turn: Image.Transpose | None) -> None:
+    def measure(self, frame: VideoFrame) -> None:
+        """Take the clip's size from its first frame, once."""
         wide, high = stretched(frame.width, frame.height, self.aspect)
-        sideways = turn in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
-        self.upright = (high, wide) if sideways else (wide, high)
+        turn = UPRIGHT.get(frame.rotation % 360)
+        self.upright = (high, wide) if turn in SIDEWAYS else (wide, high)
         self.turned = turn is not None
-        self._target = bounded_size(*self.upright, self.budget)
+        self.target = bounded_size(*self.upright, self.budget)
 
     def _rgb(self, frame: VideoFrame, width: int, height: int) -> Image.Image:
         space = frame.colorspace

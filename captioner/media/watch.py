@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import BinaryIO
 
 import av
@@ -33,8 +34,18 @@ def watch(media: BinaryIO, budget: FrameBudget, most_pixels: int) -> Decoded:
         at = ticks(table.shown[0], table.shown[-1], clip.time_base, budget)
         aspect = clip.stream.sample_aspect_ratio
         shrinker = Shrinker(budget=budget.pixels, aspect=float(aspect) if aspect else 1.0)
-        seen = shots(clip, table, at, shrinker)
+        seen = reader_of(budget.reader)(clip, table, at, shrinker, media)
         return _decoded(clip, table, budget, shrinker, (at, seen))
+
+
+@lru_cache
+def reader_of(name: str) -> Callable[[Clip, Table, Sequence[int], Shrinker, BinaryIO], Shots]:
+    """A reader by its name, one of clip_format.READERS; only that one is imported."""
+    if name == "decord":
+        from captioner.media.decord_frames import decord_shots
+
+        return decord_shots
+    return shots
 
 
 def _decoded(
