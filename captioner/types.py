@@ -86,21 +86,19 @@ class PixelBudget:
 class FrameBudget:
     """How a video is looked at: so many frames a second of the clip, max_frames at most, each within pixels.
 
-    multiple_of: the number of frames is one of its multiples, 2 for models that take frames in pairs. min_frames:
-    fewer that decode are no video. reader: who decodes, one of
-    captioner.media.clip_format.READERS.
+    multiple_of: the number of frames is one of its multiples, 2 for models that take frames in pairs.
+    reader: who decodes, one of captioner.media.clip_format.READERS.
     """
 
     pixels: PixelBudget
     max_frames: int
     per_second: int = 1
     multiple_of: int = 1
-    min_frames: int = 1
     reader: str = "pyav"
 
     def __post_init__(self) -> None:
-        if min(self.per_second, self.multiple_of, self.min_frames) < 1 or self.max_frames < self.min_frames:
-            raise ValueError(f"{self}: 1 or more of each, and max_frames of min_frames or more, would be right")
+        if min(self.per_second, self.multiple_of, self.max_frames) < 1:
+            raise ValueError(f"{self}: 1 or more of each would be right")
         if self.max_frames % self.multiple_of:
             raise ValueError(f"{self}: max_frames would be right as a multiple of multiple_of")
 

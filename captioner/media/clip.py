@@ -36,7 +36,8 @@ class Table:
     """The stream's packets in decoding order. pts, dts: in ticks. keys: where those stand that begin anew.
 
     shown: the presentation times of those that are shown and that a key packet leads to, sorted. exact: every packet
-    has a time of its own, and a key packet leads to it. cut: the container broke off, or has more than MAX_PACKETS.
+    has a time of its own, and a key packet leads to it. open_groups: some are shown before the key packet in front of
+    them. cut: the container broke off, or has more than MAX_PACKETS.
     last_ticks: how long the last frame is shown, 0 where nobody says.
     """
 
@@ -45,6 +46,7 @@ class Table:
     keys: list[int] = field(default_factory=list)
     shown: list[int] = field(default_factory=list)
     exact: bool = True
+    open_groups: bool = False
     cut: bool = False
     last_ticks: int = 0
 
@@ -169,6 +171,8 @@ def _enter(table: Table, times: dict[int, int], packet: VideoPacket) -> None:
         table.keys.append(len(table.pts))
     if packet.pts is None or not table.keys or pts in times:
         table.exact = False
+    if pts is not None and table.keys and table.keys[-1] < len(table.pts):
+        table.open_groups = table.open_groups or pts < table.pts[table.keys[-1]]
     table.pts.append(NO_TIME if pts is None else pts)
     table.dts.append(table.pts[-1] if packet.dts is None else packet.dts)
     if pts is not None and table.keys and not packet.is_discard:

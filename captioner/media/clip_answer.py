@@ -11,7 +11,7 @@ from captioner.types import Decoded, FrameBudget, Picture
 
 def question(budget: FrameBudget, pixels: Header, most_pixels: int) -> Header:
     """What a decoder process is asked of a clip."""
-    rule = {name: getattr(budget, name) for name in ("max_frames", "per_second", "multiple_of", "min_frames", "reader")}
+    rule = {name: getattr(budget, name) for name in ("max_frames", "per_second", "multiple_of", "reader")}
     return {"frames": {"pixels": pixels, **rule}, "most_pixels": most_pixels}
 
 

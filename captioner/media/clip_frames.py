@@ -18,8 +18,9 @@ from captioner.types import Picture
 
 # A jump costs a search in the index; up to so many packets reading on is cheaper.
 JUMP_PACKETS = 512
-# Decoders that leave out, when told so, what no other frame is predicted from, and change nothing else by it.
-SKIPPING = ("h264", "mpeg4", "mpeg2video", "mpeg1video", "h263")
+# Decoders that leave out, when told so, what no other frame is predicted from, and nothing else: H.264 says it of each
+# frame. MPEG-4's then gives frames other times, HEVC's layers make it a matter of trust.
+SKIPPING = ("h264",)
 
 Shot = tuple[int, Picture]  # a frame's presentation time in ticks, and the frame
 
@@ -97,8 +98,10 @@ class _Reading:
             if frame.is_corrupt or frame.pts is None:
                 self.seen.errors += 1
                 continue
-            while newest is not None and waiting and waiting[-1] < frame.pts:
-                self._keep(shown, newest, [waiting.pop()])
+            while waiting and waiting[-1] < frame.pts:
+                tick = waiting.pop()
+                if newest is not None:
+                    self._keep(shown, newest, [tick])
             if frame.pts >= shown:
                 newest, shown = frame, frame.pts
         if newest is not None:

@@ -19,15 +19,20 @@ from captioner.media.frame_pixels import Shrinker
 from captioner.media.picks import picked
 from captioner.types import Picture
 
+# Codecs whose frames it numbers as they are shown.
+NUMBERED = ("h264", "hevc", "vp8", "vp9", "libdav1d")
+
 
 def decord_shots(clip: Clip, table: Table, at: Sequence[int], shrinker: Shrinker, media: BinaryIO) -> Shots:
     """The frame of each tick, by decord. It numbers frames in the order of their times and tells no broken ones.
 
-    A clip whose packets have not each a time of their own, or are not all shown, is left to PyAV: there decord's
-    numbers and its frames part. So is one that decord refuses.
+    A clip whose packets have not each a time of their own, or are not all shown, or that has open groups of pictures,
+    is left to PyAV: there decord's numbers and its frames part, as they do in MPEG-4 with B frames. So is one that it
+    refuses.
     """
-    order = sorted(table.pts)
-    if table.exact and not table.cut and len(table.shown) == len(order):
+    order, codec = sorted(table.pts), clip.stream.codec_context.codec.name
+    whole = table.exact and not table.cut and len(table.shown) == len(order)
+    if codec in NUMBERED and whole and not table.open_groups:
         picks = picked(table.shown, at)
         with suppress(decord.DECORDError, RuntimeError):
             pictures = _pictures(clip, [bisect_left(order, pts) for pts in picks], len(order), shrinker, media)

@@ -19,6 +19,7 @@ from captioner.types import Decoded, FrameBudget
 
 # The container's word and the frames' own differ by more than this share of the longer, and by a second: it is told.
 MISMATCH = 0.1
+LEAST_SOUND = 0.5  # of the times looked at, the share that needs a sound frame from its own group of pictures
 _BROKEN = (av.FFmpegError, ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
@@ -52,15 +53,15 @@ def _decoded(
     clip: Clip, table: Table, budget: FrameBudget, shrinker: Shrinker, looked: tuple[Sequence[int], Shots]
 ) -> Decoded:
     at, seen = looked
-    if len({pts for pts, _ in seen.at.values()}) < min(budget.min_frames, len(at)):
-        raise MediaError("undecodable_video", f"{len(seen.at)} frames of {len(at)} decode; {seen.errors} are broken")
+    if len(seen.at) < max(1, len(at) * LEAST_SOUND):
+        raise MediaError("undecodable_video", f"{len(seen.at)} of {len(at)} frames decode; {seen.errors} are broken")
     found = filled(_everywhere(at, seen), budget.multiple_of)
     base, first, last = clip.time_base, table.shown[0], table.shown[-1]
     duration = float((last - first + table.last_ticks) * base)
     flags = {
         "rotated": shrinker.turned,
         "pixels_not_square": shrinker.aspect != 1,
-        "duration_mismatch": _lies(clip.header_seconds, duration),
+        "duration_mismatch": _lies(clip.header_seconds, duration, float(last * base)),
         "capped": (last - first) * base * budget.per_second // 1 + 1 > len(at),
         "cut_short": table.cut,
         "decode_errors": seen.errors > 0,
@@ -87,10 +88,11 @@ def _everywhere(at: Sequence[int], seen: Shots) -> list[Shot]:
     return found
 
 
-def _lies(header_seconds: float | None, duration: float) -> bool:
+def _lies(header_seconds: float | None, duration: float, end: float) -> bool:
+    """Whether a container's word is neither the frames' duration nor, as Matroska's may be, the time of their end."""
     if header_seconds is None:
         return False
-    apart = abs(header_seconds - duration)
+    apart = min(abs(header_seconds - duration), abs(header_seconds - end))
     return apart > 1 and apart > MISMATCH * max(header_seconds, duration)
 
 
