@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from itertools import chain
 from typing import Any
 
 import av
@@ -62,7 +63,7 @@ def test_vllm_gets_a_list_of_jpegs_and_never_more_than_it_takes() -> None:
     assert [kind for kind, _ in parts] == ["video_url"] * 3
     lists = [jpegs(url) for _, url in parts]
     assert [len(each) for each in lists] == [MOST_FRAMES, MOST_FRAMES, 6]
-    assert sum(lists, []) == [picture.jpeg for picture in request.images]
+    assert list(chain(*lists)) == [picture.jpeg for picture in request.images]
 
 
 def test_sglang_gets_a_clip_of_the_very_same_jpegs_at_the_rate_it_looks_at_all_of_them() -> None:
@@ -71,15 +72,15 @@ def test_sglang_gets_a_clip_of_the_very_same_jpegs_at_the_rate_it_looks_at_all_o
     assert [kind for kind, _ in parts] == ["video_url", "video_url"]
     rates, packets = zip(*(in_file(url) for _, url in parts), strict=True)
     assert set(rates) == {FRAMES_PER_SECOND}
-    assert sum(packets, []) == [picture.jpeg for picture in request.images]
+    assert list(chain(*packets)) == [picture.jpeg for picture in request.images]
 
 
 def test_an_unknown_server_gets_pictures_in_the_order_of_time() -> None:
     request = video(4)
-    sent = [
-        (kind, base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))) for kind, url in seen(request, "openai")
-    ]
-    assert sent == [("image_url", picture.jpeg) for picture in request.images]
+    kinds, urls = zip(*seen(request, "openai"), strict=True)
+    assert set(kinds) == {"image_url"}
+    sent = [base64.b64decode(url.removeprefix("data:image/jpeg;base64,")) for url in urls]
+    assert sent == [picture.jpeg for picture in request.images]
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "sglang"])
