@@ -24,9 +24,9 @@ class ServerSpec:
     """What one replica serves and on what; the same spec on two nodes gives two equal servers.
 
     model: a hub id or a folder. revision: the hub's commit. served_name: what clients call it, the model by default.
-    max_images, max_videos: of one request. tensor_parallel: GPUs of one node. memory_fraction: of a GPU's memory, weights included. context_tokens: 0 for the
-    checkpoint's own. passed: names of environment variables that the server gets beside the harmless ones, such as
-    HF_TOKEN for a gated model. flags: handed on as they are.
+    max_images, max_videos: of one request. tensor_parallel: GPUs of one node. memory_fraction: of a GPU's memory,
+    weights included. context_tokens: 0 for the checkpoint's own. passed: names of environment variables that the server
+    gets beside the harmless ones, such as HF_TOKEN for a gated model. flags: handed on as they are.
     """
 
     engine: str
