@@ -149,7 +149,9 @@ class Worker:
         store = Store(self._job.output)
         await asyncio.to_thread(self._same_output, store)
         async with AsyncExitStack() as opening:  # what opened before something failed is closed again
-            self._decoders = await opening.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
+            clips = recipe.asking.frames.reader if recipe.asking.frames else ""
+            decoders = DecoderPool(pace.decoders, recipe.limits, clips=clips)
+            self._decoders = await opening.enter_async_context(decoders)
             self._way = way = connection(
                 recipe, pace, access
             )  # before it is entered: that may take as long as a server

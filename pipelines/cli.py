@@ -191,7 +191,7 @@ def _run_inside(around: ExitStack, dataset: Dataset, options: Any) -> int:
         price=price_of(options.models),
     )
     if order.access is not None:
-        hosting = hosting_of(options.where.engine, options.models, order.access)
+        hosting = hosting_of(options.where.engine, options.models, order.access, recipe.asking.frames)
         order = dataclasses.replace(order, hosting=hosting)
     _announce(console, plan, options.where, order.address)
     with progress(console) as show:

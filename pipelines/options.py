@@ -15,9 +15,11 @@ from captioner.engines import ENGINES
 from captioner.errors import Refused, UnknownPart
 from captioner.external import KINDS, external_of
 from captioner.filters import FILTERS, SCREENS
+from captioner.media.clip_format import READER_PACKAGES, READERS
 from captioner.presets import SERVED, Wishes, asking_for
 from captioner.recipe import Limits, Pace, Recipe
 from captioner.registry import Part, build, load, part
+from captioner.types import FrameBudget, Kind
 from pipelines.models import Models, access_of
 from shards.sources import SOURCES
 
@@ -28,13 +30,26 @@ UPLOADS = Part(name="uploads", version=1, settings={})  # the source of samples 
 class Dataset:
     """A dataset's part of a recipe: how it is read and what is dropped. The command line adds the engine.
 
-    source: None for samples that come one by one.
+    source: None for samples that come one by one. kind: what its samples are.
     """
 
     source: Part | None
     screens: tuple[Part, ...]
     filters: tuple[Part, ...]
     summary: str
+    kind: Kind = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frames:
+    """How clips are looked at; 0 for the preset's own."""
+
+    reader: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(READERS) + "}")] = READERS[0]
+    """Who decodes. `decord` wants the decord2 package."""
+    per_second: int = 0
+    """Frames looked at of each second. Presets: 1."""
+    most: int = 0
+    """Frames looked at in all; a longer clip's are spread evenly. Presets: 128; the experts look at 6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +103,8 @@ def options_class(dataset: Dataset, where: type[Captioned] = Where, more: tuple[
         groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
     for table, parts in ((SCREENS, dataset.screens), (FILTERS, dataset.filters)):
         groups += [_group(each.name, build(table, each.name, each.settings)) for each in parts]
+    if dataset.kind == "video":
+        groups.append(_group("frames", Frames()))
     groups += [_group("limits", Limits()), _group("pace", Pace())]
     named = {"__doc__": dataset.summary}
     return dataclasses.make_dataclass("Options", groups, frozen=True, kw_only=True, namespace=named)
@@ -118,7 +135,9 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     access_of(where.engine, engine, options.models)
     model: str = getattr(engine, "MODEL", options.models.model)
     revision: str = getattr(engine, "REVISION", options.models.revision)
-    asking = asking_for(engine, model, wishes)
+    asking = asking_for(engine, model, wishes, dataset.kind)
+    if asking.frames is not None:
+        asking = replace(asking, frames=_looked(asking.frames, options.frames))
     source = UPLOADS if dataset.source is None else _part(SOURCES, dataset.source.name, options.source)
     filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
@@ -132,6 +151,17 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
         limits=Limits(**dataclasses.asdict(options.limits)),
         limit=limit,
     )
+
+
+def _looked(preset: FrameBudget, frames: Frames) -> FrameBudget:
+    if frames.reader not in READERS:
+        raise UnknownPart(f"no --frames.reader {frames.reader!r} here; there is {', '.join(READERS)}")
+    most = frames.most or preset.max_frames
+    per_second = frames.per_second or preset.per_second
+    try:
+        return replace(preset, reader=frames.reader, max_frames=most, per_second=per_second)
+    except ValueError as error:
+        raise Refused(f"--frames: {error}") from error
 
 
 def told(filter_part: Part, prompt: str, instead_of: str = "") -> Part:
@@ -155,7 +185,13 @@ def versions(recipe: Recipe) -> dict[str, str]:
     """The versions of the code that decides outcomes; a run is not resumed with others."""
     told = recipe.asking.told
     parts = [load(ENGINES, recipe.engine.name), *([type(external_of(told))] if told else [])]
-    packages = ("recap", "pillow", *(name for each in parts for name in getattr(each, "PACKAGES", ())))
+    reader = (READER_PACKAGES[recipe.asking.frames.reader],) if recipe.asking.frames else ()
+    packages = (
+        "recap",
+        "pillow",
+        *dict.fromkeys(("av", *reader) if reader else ()),
+        *(name for each in parts for name in getattr(each, "PACKAGES", ())),
+    )
     try:
         return {name: version(name) for name in packages}
     except PackageNotFoundError as error:

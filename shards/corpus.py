@@ -11,6 +11,7 @@ from typing import IO, Any
 import webdataset as wds
 
 from captioner.errors import OutOfService
+from captioner.media.clip_format import HEAD_BYTES, clip_header
 from captioner.media.header import read_header
 from captioner.types import Sample
 from shards.commits import DataFile
@@ -52,7 +53,7 @@ class ShardFiles:
         with writing("scratch for captioned media"):
             self._spool.write(sample.media)
         self._spooled += len(sample.media)
-        extension = read_header(sample.media).format
+        extension = _format(sample)
         self._kept[entry.row.key] = _Kept(
             at=at,
             size=len(sample.media),
@@ -99,6 +100,11 @@ class ShardFiles:
         """Drop the scratch file; what it could not write any more is of no use."""
         with contextlib.suppress(OSError):
             self._spool.close()
+
+
+def _format(sample: Sample) -> str:
+    """By its first bytes, whatever its name was."""
+    return (clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)).format
 
 
 def _published(building: Building, name: str) -> None:

@@ -115,6 +115,8 @@ def decided_row(sample: Sample, decision: Decision, recipe: Recipe) -> Row:
         "sha256": sample.sha256,
         "width": decision.width,
         "height": decision.height,
+        "duration": decision.duration,
+        "frame_times": decision.frame_times,
         "attempts": decision.attempts,
         "signals": dict(decision.signals) | {f"flag.{flag}": 1.0 for flag in sample.flags} or None,
     }

@@ -550,7 +550,8 @@ PROBES = {
     "the parent's limits": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
     "memory": lambda: bytearray(2**30),
 }
-network = sandbox.close(sandbox.Confines(memory_mib=512, parent=os.getppid()))
+threads = sys.argv[1:] == ["threads"]
+network = sandbox.close(sandbox.Confines(memory_mib=512, parent=os.getppid(), threads=threads))
 refused = {}
 for name, probe in PROBES.items():
     try:
@@ -565,12 +566,14 @@ while True:
 """
 
 
-def test_inside_the_sandbox_nothing_can_be_reached() -> None:
-    probed = subprocess.run([sys.executable, "-c", PROBES], capture_output=True, timeout=30, check=False)
+@pytest.mark.parametrize("threads", [False, True], ids=["alone", "with threads"])
+def test_inside_the_sandbox_nothing_can_be_reached(threads: bool) -> None:
+    command = [sys.executable, "-c", PROBES, *(["threads"] if threads else [])]
+    probed = subprocess.run(command, capture_output=True, timeout=30, check=False)
     report = json.loads(probed.stdout or probed.stderr)
     if report["network"] == "open":
         pytest.skip("this kernel has no seccomp")
-    assert [name for name, refused in report["refused"].items() if not refused] == []
+    assert [name for name, refused in report["refused"].items() if not refused] == (["thread"] if threads else [])
     assert probed.returncode == -signal.SIGXCPU  # a spin ends by itself
 
 

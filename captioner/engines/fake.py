@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from captioner.errors import RequestRefused
-from captioner.presets import preset
+from captioner.presets import PRESETS
 from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest
 
@@ -31,7 +31,7 @@ class Fake:
     MODEL: ClassVar[str] = "recap-fake"
     REVISION: ClassVar[str] = "1"
     SLOTS: ClassVar[int] = 64
-    ASKING: ClassVar[Asking] = preset("fake")
+    ASKING: ClassVar[Asking] = PRESETS["fake"].asking
 
     seconds: float = 0.0
     sigma: float = 0.0

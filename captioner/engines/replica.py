@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
+from captioner.engines.frames import form_of
 from captioner.engines.identity import Identity, Kin, identity_of
 from captioner.engines.openai import DIALECTS, Asked, body_of
 from captioner.engines.replies import LARGEST_REPLY, AnotherAnswer, caption_of, error_of, parsed
@@ -154,14 +155,16 @@ class HttpReplica:
 
     async def _answer(self, request: CaptionRequest, *, echoed: bool) -> Caption:
         identity = self._known()
+        dialect = DIALECTS[identity.dialect]
         asked = Asked(
             model=identity.model,
             names=identity.names,
-            dialect=DIALECTS[identity.dialect],
+            dialect=dialect,
             sampling=request.sampling,
             request_id=uuid.uuid4().hex,
             echoed=echoed,
             stream=self.stream,
+            form=form_of(request, dialect.video),
         )
         try:
             async with self._opened().post(

@@ -2,6 +2,7 @@
 
 SCREENS = {
     "format": "captioner.filters.format:Format",
+    "container": "captioner.filters.container:Container",
     "bytes": "captioner.filters.bytes:Bytes",
     "pixels": "captioner.filters.pixels:Pixels",
     "resolution": "captioner.filters.resolution:Resolution",

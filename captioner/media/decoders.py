@@ -16,15 +16,18 @@ from typing import Self
 import orjson
 
 from captioner.errors import MediaError, OutOfService
+from captioner.media.clip_answer import question, watched
 from captioner.media.wire import LENGTHS, OUT_OF_MEMORY, Header, frame_head
 from captioner.reasons import REASONS
 from captioner.recipe import Limits, to_json
-from captioner.types import Decoded, Picture, PixelBudget
+from captioner.types import Decoded, FrameBudget, Picture, PixelBudget
 
 START_SECONDS, START_TRIES = 30.0, 3
 DYING_SECONDS = 1.0  # between a closed connection and a gone process
 # A pixel takes 4 bytes in Pillow, and premultiplying alpha holds the picture twice.
 BYTES_PER_PIXEL = 8
+# A video decoder keeps up to 17 frames of 1.5 bytes a pixel to predict from: 8K (33 million px) is the most that fits.
+BYTES_PER_VIDEO_PIXEL = 30
 MAX_HEADER_BYTES, MAX_BODY_BYTES = 2**16, 2**26  # of an answer: a child taken over may claim anything
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")
 # Pixels are written into memory used before instead of fresh pages: a 1 MP picture costs 0.3 ms of kernel time, not 7.
@@ -155,13 +158,15 @@ class DecoderPool:
     """At most `processes` pictures at once, each alone in a limited process; entering starts them, leaving ends them.
 
     A picture over its deadline, or one whose caller is cancelled, costs its process; the next one starts at once.
-    A process is replaced after recycle_after pictures.
+    A process is replaced after recycle_after pictures. clips: the reader, of clip_format.READERS, that clips are
+    looked at with, "" where none will come: then no process loads it.
     """
 
-    def __init__(self, processes: int, limits: Limits, recycle_after: int = 2000) -> None:
+    def __init__(self, processes: int, limits: Limits, recycle_after: int = 2000, clips: str = "") -> None:
         self.processes = processes
         self.limits = limits
         self.recycle_after = recycle_after
+        self.clips = clips
         self._turns = asyncio.Semaphore(processes)
         self._starts: set[asyncio.Task[Child]] = set()  # one per process, done once the child is ready
         self._idle: list[asyncio.Task[Child]] = []  # those with no picture; last in is first out, its memory is warm
@@ -205,6 +210,16 @@ class DecoderPool:
             "budget": to_json(budget),
             "most_pixels": self.limits.decode_memory_mib * 2**20 // BYTES_PER_PIXEL,
         }
+        return await self._answered(header, media)
+
+    async def watch(self, media: bytes, budget: FrameBudget) -> Decoded:
+        """The frames of a clip. Raises as decode does; OutOfService from a pool that was not told of clips."""
+        if not self.clips:
+            raise OutOfService("this pool was made for pictures alone")
+        most_pixels = self.limits.decode_memory_mib * 2**20 // BYTES_PER_VIDEO_PIXEL
+        return await self._answered(question(budget, to_json(budget.pixels), most_pixels), media)
+
+    async def _answered(self, header: Header, media: bytes) -> Decoded:
         async with self._turns:
             try:
                 return await self._decode_once(header, media)
@@ -256,7 +271,7 @@ class DecoderPool:
     async def _start(self) -> Child:
         """Raises OutOfService; what Python has to say of it is on our own stderr."""
         for _ in range(START_TRIES):
-            child = await _spawn(self.limits)
+            child = await _spawn(self.limits, self.clips)
             self._children = {c for c in self._children if c.process.returncode is None} | {child}
             try:
                 async with asyncio.timeout(START_SECONDS):
@@ -271,8 +286,8 @@ class DecoderPool:
         raise OutOfService(f"a decoder process ended {START_TRIES} times while starting; its own words are on stderr")
 
 
-async def _spawn(limits: Limits) -> Child:
-    arguments = (limits.decode_memory_mib, limits.decode_seconds, os.getpid())
+async def _spawn(limits: Limits, clips: str) -> Child:
+    arguments = (limits.decode_memory_mib, limits.decode_seconds, os.getpid(), clips)
     command = (sys.executable, "-s", "-P", "-m", "captioner.media.decoder_child", *map(str, arguments))
     oom_kills = _oom_kills()
     ours, theirs = socket.socketpair()
@@ -308,11 +323,13 @@ def _decoded(answer: Header, jpeg: bytes) -> Decoded:
     try:
         if "reason" in answer:
             raise MediaError(_known(answer["reason"]), str(answer["detail"])[:200])
+        if "pictures" in answer:
+            return watched(answer, jpeg)
         (width, height), (picture_width, picture_height) = answer["original"], answer["picture"]
         picture = Picture(jpeg=jpeg, width=int(picture_width), height=int(picture_height))
         flags = frozenset(map(str, answer["flags"]))
         return Decoded(picture=picture, width=int(width), height=int(height), flags=flags)
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise MediaError("decoder_crash", "the decoder process gave an answer that is none") from None
 
 
