@@ -52,8 +52,8 @@ class Shard:
         name = next(each.name for each in self.record.files if each.name.endswith(".tar"))
         if self.store.path is not None:
             path = self.store.path / name
-            return Media(path.open("rb"), FileBlob(path))  # noqa: SIM115 - it closes with Media
-        spool = tempfile.TemporaryFile()
+            return Media(path.open("rb"), FileBlob(path))
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - it closes with Media
         return Media(spool, _Kept(self.store.blob(name), spool))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -88,6 +89,7 @@ def trained(options: Training, console: Console) -> int:
         mine = lanes_of(rank, world, job.order.lanes)
         accelerator = accelerator_for(options.parallel, options.precision, len(mine))
         fields = {"image_token_id": words.image_token_id} | fields
+        torch.manual_seed(options.seed)  # fresh tensors are the same on all ranks
         model = start.going(job.stage, source, fields, resumed=there is not None)
         model.set_attn_implementation(options.attention)
         if options.checkpointing:

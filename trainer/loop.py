@@ -21,7 +21,7 @@ from trainer import checkpoint, manners, state
 from trainer.checkpoint import Checkpoint
 from trainer.data.entries import Feed, Reader
 from trainer.data.lane import Order, Position
-from trainer.data.loader import Batch, Loader
+from trainer.data.loader import USUAL, Ahead, Batch, Loader
 from trainer.data.pixels import normalised
 from trainer.flops import Cost, cost_of, peak
 from trainer.meter import Board, Meter
@@ -42,8 +42,7 @@ class Job:
     save_every: int = 1000
     keep: int = 3
     log_every: int = 10
-    threads: int = 4
-    ahead: int = 4
+    ahead: Ahead = USUAL
     stop_after: int = 0
 
     @property
@@ -118,21 +117,21 @@ class Trainer:
         """Steps until the stage has seen its samples. Raises Refused, OutOfService, CorruptState."""
         job, losses = self.job, list[float]()
         mine = lanes_of(self.accelerator.process_index, self.accelerator.num_processes, job.order.lanes)
-        board = Board(self.console, job.output / "tensorboard" if self.accelerator.is_main_process else None)
-        ahead = {"threads": job.threads, "ahead": job.ahead}
+        loading = Loader(job.feeds, job.reader, job.order, mine=mine, positions=self.positions, ahead=job.ahead)
         self.model.train()
-        with Loader(job.feeds, job.reader, job.order, mine=mine, positions=self.positions, **ahead) as loader:
+        with loading as loader, Board(self.console, job.output if self.accelerator.is_main_process else None) as board:
             steps = iter(loader)
             while not self.complete and not (job.stop_after and len(losses) >= job.stop_after):
                 waiting = time.perf_counter()
                 batches = next(steps)
                 self.meter.waited(time.perf_counter() - waiting)
+                rate = self.rate
                 losses.append(self.step(batches))
+                board.step(self.seen.step, losses[-1], rate, self.meter.means)
                 if self.seen.step % job.log_every == 0 or self.complete:
-                    board.tell(self.seen.step, job.stage.steps, self.rate, self.meter.means)
+                    board.tell(self.seen.step, job.stage.steps, rate, self.meter.means)
                 if self.seen.step % job.save_every == 0:
                     self.last = self.save()
-        board.close()
         if self.last is None or self.last.step != self.seen.step:
             self.last = self.save()
         return Finished(losses=losses, checkpoint=self.last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
+LOG = "log.jsonl"
 SMOOTHED = 0.9  # of what was; ten steps or so count
 
 
@@ -48,18 +50,40 @@ class Meter:
 
 
 class Board:
-    """Where the main rank tells of it; other ranks are silent."""
+    """Where the main rank tells of it: a line a step in `folder`/log.jsonl, TensorBoard, and the console now and then.
+
+    Steps that a killed run did again stand in the log twice; the later line counts. Other ranks give no folder and are
+    silent. Leaving it closes its files.
+    """
 
     def __init__(self, console: Console, folder: Path | None) -> None:
         self._console = console
-        self._writer = SummaryWriter(str(folder)) if folder is not None else None
+        self._writer: SummaryWriter | None = None
+        if folder is not None:
+            self._writer = SummaryWriter(str(folder / "tensorboard"))
+            self._log = (folder / LOG).open("a")
 
-    def tell(self, step: int, steps: int, rate: float, means: Mapping[str, float]) -> None:
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._log.close()
+
+    def step(self, step: int, loss: float, rate: float, means: Mapping[str, float]) -> None:
         if self._writer is None:
             return
+        self._log.write(json.dumps({"step": step, "loss": loss, "learning_rate": rate}) + "\n")
+        self._log.flush()
         for name, value in means.items():
             self._writer.add_scalar(name, value, step)
         self._writer.add_scalar("learning_rate", rate, step)
+
+    def tell(self, step: int, steps: int, rate: float, means: Mapping[str, float]) -> None:
+        """A line on the console; `steps` is about how many there will be."""
+        if self._writer is None:
+            return
         mfu = f"  MFU {means['mfu']:.1%}" if "mfu" in means else ""
         self._console.print(
             f"step {step}/~{steps}  loss {means['loss']:.4f}  lr {rate:.2e}  norm {means['gradient_norm']:.2f}  "
@@ -69,6 +93,8 @@ class Board:
             soft_wrap=True,
         )
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+
+def losses(folder: Path) -> list[float]:
+    """Of each step, from a run's log."""
+    lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    return list({line["step"]: line["loss"] for line in lines}.values())

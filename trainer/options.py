@@ -16,6 +16,7 @@ from trainer.checkpoint import Checkpoint, refuse_far
 from trainer.data.entries import Feed, Reader, Unfit
 from trainer.data.feeds import open_feed
 from trainer.data.lane import Order
+from trainer.data.loader import Ahead
 from trainer.image_size import grid
 from trainer.loop import Job
 from trainer.parallel import PLANS
@@ -192,8 +193,7 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
         save_every=options.save_every,
         keep=options.keep,
         log_every=options.log_every,
-        threads=options.threads,
-        ahead=options.ahead,
+        ahead=Ahead(threads=options.threads, steps=options.ahead),
         stop_after=options.stop_after,
     )
 

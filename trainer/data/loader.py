@@ -25,6 +25,14 @@ MOST_BAD_IN_A_ROW = 100  # then it is not the pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """threads: that decode. steps: planned and decoded before they are wanted."""
+
+    threads: int = 4
+    steps: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """One row as the model takes it: ids, positions and labels (1, T); frames (F, 3, H, W) in bytes.
 
@@ -65,11 +73,13 @@ def batch_of(row: Row, pictures: Sequence[Tensor | MediaError | None], lane: int
     )
 
 
-class Loader(AbstractContextManager["Loader"]):
-    """Iterate for steps: a batch of each of this rank's lanes. Enter it first; leaving ends its threads.
+USUAL = Ahead()
 
-    threads: that decode. ahead: steps that are planned and decoded before they are wanted. Raises Refused for lanes
-    that do not share out, or feeds smaller than them.
+
+class Loader(AbstractContextManager["Loader"]):
+    """Iterate for steps: a batch of each of this rank's lanes (`mine`, by default all). Leaving it ends its threads.
+
+    positions: where lanes go on. Raises Refused for feeds with fewer samples than there are lanes.
     """
 
     def __init__(
@@ -80,19 +90,18 @@ class Loader(AbstractContextManager["Loader"]):
         *,
         mine: Sequence[int] = (),
         positions: dict[int, Position] | None = None,
-        threads: int = 4,
-        ahead: int = 4,
+        ahead: Ahead = USUAL,
     ) -> None:
         for feed in feeds:
             if feed.samples < order.lanes:
                 raise Refused(f"{feed.name} has {feed.samples} samples for {order.lanes} rows a step: give fewer rows")
-        self._reader, self._ahead, self._bad_in_a_row = reader, ahead, 0
+        self._reader, self._steps, self._bad_in_a_row = reader, ahead.steps, 0
         known = positions or {}
         self._lanes = {
             number: iter(Lane(number, feeds, reader, order, known.get(number)))
             for number in (mine or range(order.lanes))
         }
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(ahead.threads, thread_name_prefix="decode")
         self._planner = ThreadPoolExecutor(1, thread_name_prefix="plan")
 
     def __exit__(self, *exc: object) -> None:
@@ -100,7 +109,7 @@ class Loader(AbstractContextManager["Loader"]):
             each.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        steps = deque(self._planner.submit(self._plan) for _ in range(self._ahead))
+        steps = deque(self._planner.submit(self._plan) for _ in range(self._steps))
         while True:
             planned = steps.popleft().result()
             steps.append(self._planner.submit(self._plan))
