@@ -18,6 +18,7 @@ from typing import Any
 
 from captioner.errors import CorruptState, Refused
 from captioner.recipe import canonical
+from shards import commits
 from shards.durable import sync_folder, writing
 from shards.store import Store
 
@@ -119,6 +120,16 @@ def model_folder(where: str | Path) -> Path:
     if (found := latest(path)) is not None:
         return found.folder
     raise Refused(f"no model at {path}: a folder with config.json, or a training run with a checkpoint")
+
+
+def identity(folder: Path) -> tuple[str, str]:
+    """(model, revision): the stage and step of a published checkpoint and its manifest's sha256; of other weights the
+    folder's name, and a sha256 of its config and the names and lengths of its files."""
+    manifest = folder.parent / f"{folder.name.partition('-')[0]}.json"
+    if manifest.is_file() and (told := read(manifest).told)["folder"] == folder.name:
+        return f"{told['job']['stage']['name']}@{told['step']}", commits.sha256_of(manifest.read_bytes())
+    files = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
+    return folder.name, commits.sha256_of((folder / "config.json").read_bytes() + canonical(files))
 
 
 def refuse_far(where: str) -> Path:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from captioner.errors import EngineUnavailable, MediaError, Refused, RequestRefused
 from captioner.prompts import prompt
 from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest, PixelBudget, Sampling
-
-if TYPE_CHECKING:
-    from trainer.answer import Speaker
+from trainer import checkpoint
 
 FIRST = Sampling(max_tokens=512)
 AGAIN = Sampling(max_tokens=512, temperature=0.6, top_p=0.95, top_k=20, seed=1)
@@ -20,18 +19,16 @@ AGAIN = Sampling(max_tokens=512, temperature=0.6, top_p=0.95, top_k=20, seed=1)
 
 @dataclass(slots=True, kw_only=True)
 class Trained:
-    """An EVEv2 or ELVA checkpoint in this process. checkpoint: its folder, or a training run for its newest.
+    """An EVEv2 or ELVA checkpoint, in the worker's process. checkpoint: its folder, or a training run for its newest.
 
-    A run is resumed only with the checkpoint's path that it began with: the path is part of the recipe.
+    device: cpu, cuda, cuda:1 …; "" for the first GPU, if there is one.
     """
 
     checkpoint: str = ""
     device: str = ""
-    _speaker: Speaker | None = field(default=None, init=False, repr=False, compare=False)
+    _speaker: Any = field(default=None, init=False, repr=False, compare=False)
 
     version: ClassVar[int] = 1
-    MODEL: ClassVar[str] = "recap-trained"
-    REVISION: ClassVar[str] = "1"
     SLOTS: ClassVar[int] = 1
     PACKAGES: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     ASKING: ClassVar[Asking] = Asking(
@@ -42,13 +39,28 @@ class Trained:
         again_for=("empty_caption", "repetitive_caption", "too_short", "truncated_caption"),
     )
 
-    async def __aenter__(self) -> Trained:
-        # torch, only where somebody is to be captioned by it: every --help builds all engines' settings.
-        from trainer.answer import Speaker
-
+    @property
+    def folder(self) -> Path:
+        """Raises Refused."""
         if not self.checkpoint:
             raise Refused("--engine trained wants --trained.checkpoint, a folder that `recap train` wrote")
-        self._speaker = await asyncio.to_thread(Speaker, self.checkpoint, self.device)
+        return checkpoint.model_folder(self.checkpoint)
+
+    @property
+    def MODEL(self) -> str:
+        """Stage and step: what every caption's record will name."""
+        return checkpoint.identity(self.folder)[0]
+
+    @property
+    def REVISION(self) -> str:
+        """Of its very weights: a run is not resumed with a newer checkpoint."""
+        return checkpoint.identity(self.folder)[1]
+
+    async def __aenter__(self) -> Trained:
+        # torch, only where a picture is to be captioned: every --help looks at the settings of all engines.
+        from trainer.answer import Speaker
+
+        self._speaker = await asyncio.to_thread(Speaker, self.folder, self.device)
         return self
 
     async def caption(self, request: CaptionRequest) -> Caption:

@@ -5,5 +5,6 @@ ENGINES = {
     "sglang": "captioner.engines.served:SGLang",
     "vllm": "captioner.engines.served:VLLM",
     "openai": "captioner.engines.served:OpenAI",
+    "trained": "trainer.engine:Trained",  # by name alone: nothing of the trainer is imported until it is asked for
     "fake": "captioner.engines.fake:Fake",
 }
