@@ -27,12 +27,14 @@ from trainer.flops import Cost, cost_of, peak
 from trainer.meter import Board, Meter
 from trainer.parallel import from_first, lanes_of, summed
 from trainer.stage import Stage, learning_rate
+from trainer.teacher import Teacher
 from trainer.words import Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A stage over some feeds, into a folder. `stop_after`: steps at most in this start, 0 for no limit."""
+    """A stage over some feeds, into a folder. stop_after: steps at most in this start, 0 for no limit. teacher: the
+    folder of a guided stage's."""
 
     stage: Stage
     feeds: Sequence[Feed]
@@ -44,6 +46,7 @@ class Job:
     log_every: int = 10
     ahead: Ahead = USUAL
     stop_after: int = 0
+    teacher: str = ""
 
     @property
     def told(self) -> dict[str, Any]:
@@ -77,6 +80,7 @@ class Trainer:
 
     def __init__(self, job: Job, accelerator: Accelerator, model: nn.Module, words: Words, console: Console) -> None:
         self.job, self.accelerator, self.words, self.console = job, accelerator, words, console
+        self.teacher = Teacher(job.teacher, accelerator.device) if job.stage.guided else None
         self.cost: Cost = cost_of(model.config, job.stage)  # type: ignore[arg-type]
         self.one_picture = job.stage.family == "eve-v2"
         chosen = job.stage.optimizer
@@ -172,12 +176,17 @@ class Trainer:
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         moved = [each.to(device, non_blocking=True) for each in batch.pictures_F3HW]
         pictures = [normalised(each[0] if self.one_picture else each, dtype) for each in moved]
+        more: dict[str, Any] = {}
+        if self.teacher is not None:
+            more["taught"] = [self.teacher.look(each) for each in moved]
+            more["taught_share"] = 1 / self.job.order.lanes
         out = self.model(
             batch.ids_1T.to(device),
             position_ids=batch.positions_1T.to(device),
             pixel_values=pictures,
             labels=batch.labels_1T.to(device),
             num_items_in_batch=max(1, targets),
+            **more,
         )
         loss: Tensor = out.loss
         return loss

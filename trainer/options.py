@@ -75,6 +75,8 @@ class Training:
     hold_out: float = 0.0
     """The share of samples, by their sha256, that is left for `recap eval`."""
     changes: Annotated[Changes, tyro.conf.arg(name="")] = field(default_factory=Changes)
+    teacher: str = ""
+    """A local SigLIP checkpoint that guides ELVA's stages 1 and 2. Default: they go without."""
     model_config: str = ""
     """A JSON file with fields of the model's config, such as {"moe_part": "mlp"} for EVEv1.5."""
     rows: int = 0
@@ -133,8 +135,12 @@ def changed(stage: Stage, changes: Changes, feeds: list[Feed]) -> Stage:
     )
 
 
-def unguided(stage: Stage) -> Stage:
-    """The stage without a teacher."""
+def guided(stage: Stage, teacher: str) -> Stage:
+    """The stage as it is with a teacher, or without. Raises Refused for a teacher in a stage that has none."""
+    if teacher and not stage.guided:
+        raise Refused(f"stage {stage.name} has no teacher: leave out --teacher")
+    if teacher:
+        return stage
     return replace(stage, guided=False, trains=tuple(each for each in stage.trains if each != "guidance"))
 
 
@@ -168,7 +174,7 @@ def order_of(options: Training, stage: Stage, feeds: list[Feed], reader: Reader,
 
 def job_of(options: Training, words: Words, patch: int, world: int, there: Checkpoint | None) -> Job:
     """The whole job. What a checkpoint tells stays: the versions of its feeds, and its order if none is asked for."""
-    stage = unguided(stage_of(options.stage))
+    stage = guided(stage_of(options.stage), options.teacher)
     told = dict(there.told["job"]) if there is not None else {}
     pinned = {each["name"]: each["version"] for each in told.get("feeds", [])}
     frames = options.changes.frames or stage.pictures.frames
@@ -195,6 +201,7 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
         log_every=options.log_every,
         ahead=Ahead(threads=options.threads, steps=options.ahead),
         stop_after=options.stop_after,
+        teacher=options.teacher,
     )
 
 

@@ -67,7 +67,7 @@ def test_the_command_line_takes_its_checkpoint(model: Path) -> None:
     told = ["--input", "x", "--output", "y", "--engine", "trained"]
     recipe = recipe_from(FOLDER, tyro.cli(options, args=[*told, "--trained.checkpoint", str(model)]))
     assert recipe.model == model.name and len(recipe.model_revision) == 64
-    with pytest.raises(Refused, match="wants --trained.checkpoint"):
+    with pytest.raises(Refused, match=r"wants --trained\.checkpoint"):
         recipe_from(FOLDER, tyro.cli(options, args=told))
     with pytest.raises(Refused, match="no model at"):
         recipe_from(FOLDER, tyro.cli(options, args=[*told, "--trained.checkpoint", "/nowhere"]))

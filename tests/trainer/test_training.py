@@ -108,7 +108,7 @@ def test_two_processes_train_as_one_does(yard: Path, whole: Path) -> None:
     assert newest is not None and newest.told["ranks"] == 2
 
 
-# In a dialogue no label follows a picture's last token: what only makes the last layer's picture states gets no gradient.
+# In a dialogue no label follows a picture: what makes only the last layer's picture states has no gradient.
 UNREACHED = ("moe_q_proj", "moe_o_proj", "moe_post_attention_layernorm", "moe_mlp")
 
 
@@ -139,6 +139,25 @@ def test_elva_learns_from_videos_and_merges_them(yard: Path) -> None:
     assert newest is not None and newest.told["complete"]
     assert json.loads((newest.folder / "config.json").read_text())["merging"] is True
     assert all(value == value for value in losses(yard / "elva/elva-3"))
+
+
+def test_a_teacher_guides_elva_and_its_guide_learns_too(yard: Path) -> None:
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    teacher = SiglipVisionModel(SiglipVisionConfig(**small, image_size=32, patch_size=16))
+    teacher.save_pretrained(yard / "teacher")
+    told = ["--samples", 16, "--rows", 2, "--budget", 512, "--max-side", 56, "--teacher", yard / "teacher"]
+    train(words(yard, "elva-1", *told, "--llm", yard / "llm", "--output", yard / "guided"))
+    train(words(yard, "elva-1", *told[:-2], "--llm", yard / "llm", "--output", yard / "alone"))
+    guided, alone = yard / "guided/elva-1", yard / "alone/elva-1"
+    # Unit vectors that have nothing to do with each other are 2 apart; the contrast adds the log of some frames.
+    assert losses(guided)[0] - losses(alone)[0] > 2
+    assert weights(guided)["guide.tube.weight"].shape == (16, 32)
+    talks = f"llava={yard / 'talks/talks.json'}"
+    with pytest.raises(Refused, match="stage elva-3 has no teacher"):
+        train(words(yard, "elva-3", "--teacher", yard / "teacher", data=talks))
 
 
 def test_a_checkpoint_is_safetensors_and_json_and_says_what_it_saw(yard: Path, whole: Path) -> None:
