@@ -133,8 +133,9 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     engine: Any = load(ENGINES, where.engine)
     wishes = Wishes(**{each.name: getattr(where, each.name) for each in dataclasses.fields(Wishes)})
     access_of(where.engine, engine, options.models)
-    model: str = getattr(engine, "MODEL", options.models.model)
-    revision: str = getattr(engine, "REVISION", options.models.revision)
+    own: Any = build(ENGINES, where.engine, _settings(getattr(options, where.engine)))
+    model: str = getattr(own, "MODEL", options.models.model)
+    revision: str = getattr(own, "REVISION", options.models.revision)
     asking = asking_for(engine, model, wishes, dataset.kind)
     if asking.frames is not None:
         asking = replace(asking, frames=_looked(asking.frames, options.frames))
@@ -177,8 +178,11 @@ def _chosen(table: Mapping[str, str], parts: tuple[Part, ...], options: Any) -> 
 
 
 def _part(table: Mapping[str, str], name: str, built: Any) -> Part:
-    settings = {f.name: getattr(built, f.name) for f in dataclasses.fields(built) if f.init}
-    return part(table, name, **settings)
+    return part(table, name, **_settings(built))
+
+
+def _settings(built: Any) -> dict[str, Any]:
+    return {f.name: getattr(built, f.name) for f in dataclasses.fields(built) if f.init}
 
 
 def versions(recipe: Recipe) -> dict[str, str]:

@@ -5,5 +5,6 @@ ENGINES = {
     "sglang": "captioner.engines.served:Remote",
     "vllm": "captioner.engines.served:Remote",
     "openai": "captioner.engines.served:Remote",
+    "trained": "trainer.engine:Trained",  # by name alone: nothing of the trainer is imported until it is asked for
     "fake": "captioner.engines.fake:Fake",
 }
