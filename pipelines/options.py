@@ -26,6 +26,11 @@ from shards.sources import SOURCES
 UPLOADS = Part(name="uploads", version=1, settings={})  # the source of samples that come one by one
 
 
+def every_filter() -> tuple[Part, ...]:
+    """All filters with their defaults, in the table's order: what takes least time judges first."""
+    return tuple(part(FILTERS, name) for name in FILTERS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A dataset's part of a recipe: how it is read and what is dropped. The command line adds the engine.
@@ -35,8 +40,8 @@ class Dataset:
 
     source: Part | None
     screens: tuple[Part, ...]
-    filters: tuple[Part, ...]
     summary: str
+    filters: tuple[Part, ...] = field(default_factory=every_filter)
     kind: Kind = "image"
 
 
