@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,8 +27,10 @@ from serving.front import Front
 from serving.guard import Exchange, Guard
 from serving.keys import Keyring
 from serving.metrics import Metrics, MetricsServer
+from serving.runs import RunView
 from serving.service import Service
 from serving.settings import Bounds, Listening
+from shards.store import Store
 
 log = logging.getLogger("recap")
 
@@ -86,7 +88,10 @@ class Server:
             if self.listening.metrics_port >= 0:
                 host, port = self.listening.metrics_host, self.listening.metrics_port
                 metrics = stack.enter_context(MetricsServer(self.metrics, host, port)).address
-            async with self.service.opened():
+            async with AsyncExitStack() as opened:
+                if self.front.run is not None:
+                    await opened.enter_async_context(self.front.run)
+                await opened.enter_async_context(self.service.opened())
                 serving = asyncio.create_task(_served(self._uvicorn))
                 try:
                     while not self._uvicorn.started:
@@ -152,8 +157,10 @@ def server_of(dataset: Dataset, options: Any) -> Server:
     recipe, pace = recipe_from(dataset, options), Pace(**asdict(options.pace))
     service = Service(recipe, connection(recipe, pace, access), pace, bounds)
     fetching = options.fetching
+    run = options.listening.run
     front = Front(
         service=service,
+        run=RunView(Store(run)) if run else None,
         keyring=Keyring(options.listening.key_file),
         bounds=bounds,
         fetcher=Fetcher(settings=fetching, most_bytes=bounds.body_bytes) if fetching.allow_urls else None,
