@@ -36,6 +36,7 @@ log = logging.getLogger("recap")
 
 PROBE_SECONDS = 6.0  # at most between two looks at whether a dead replica is back; a batch has more time
 MOST_HEAD = 65_536  # bytes that uvicorn keeps of a head; the guard allows a quarter of it
+LAST_WORDS_SECONDS = 0.5  # for a 504 to reach its client before connections are closed
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -132,7 +133,9 @@ class Server:
             self._uvicorn.force_exit = self._uvicorn.should_exit = True
             return
         log.info("drains: working=%d waiting=%d", self.service.admission.working, self.service.admission.waiting)
-        asyncio.get_running_loop().call_later(self.listening.leave_seconds, setattr, self._uvicorn, "should_exit", True)
+        loop, left = asyncio.get_running_loop(), self.listening.leave_seconds + self.listening.drain_seconds
+        self.service.end_by(loop.time() + left - LAST_WORDS_SECONDS)
+        loop.call_later(self.listening.leave_seconds, setattr, self._uvicorn, "should_exit", True)
 
     def _url(self) -> str:
         host, port = self._uvicorn.servers[0].sockets[0].getsockname()[:2]
