@@ -16,6 +16,7 @@ from serving.fetching import Fetcher
 from serving.guard import Exchange
 from serving.keys import Key, Keyring
 from serving.problems import MEDIA_TYPE, Problem
+from serving.runs import RunView
 from serving.service import Service
 from serving.settings import Bounds
 
@@ -30,7 +31,7 @@ class Front:
     keyring: Keyring
     bounds: Bounds
     fetcher: Fetcher | None = None
-    run: None = None
+    run: RunView | None = None
 
     def who(self, request: Request, scope: str) -> Key:
         """Whose request it is. Raises Problem unauthorized, or forbidden for a key without the scope."""

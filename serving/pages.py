@@ -6,12 +6,15 @@ from pathlib import Path
 
 from fastapi import APIRouter
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import pipelines
-from serving.front import front_of
+from captioner.reasons import OUTCOMES
+from serving.front import front_of, json_response
 from serving.problems import Problem
+from serving.runs import RunView
 
 router = APIRouter(include_in_schema=False)
 FOLDER = Path(__file__).parent / "pages"
@@ -30,8 +33,15 @@ def _page(name: str, **values: object) -> Response:
     templates = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    templates.filters["marked"] = _marked
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
     return Response(templates.get_template(name).render(values), headers=headers, media_type="text/html")
+
+
+def _marked(text: str) -> Markup:
+    """Our own words, with what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(each) if n % 2 else each for n, each in enumerate(parts))
 
 
 @router.get("/")
@@ -59,6 +69,38 @@ async def docs_page(request: Request) -> Response:
 async def document(request: Request) -> Response:
     """The OpenAPI document."""
     return JSONResponse(request.app.openapi())
+
+
+@router.get("/run")
+async def run_page(request: Request) -> Response:
+    """The page that shows a run live. Raises Problem not_found where none is shown."""
+    front = front_of(request)
+    if front.run is None:
+        raise Problem("not_found", "this service was not started with --run")
+    return _page("run.html", page="run", wants_key=front.keyring.wanted, has_run=True, outcomes=OUTCOMES)
+
+
+@router.get("/v1/run")
+async def run(request: Request) -> Response:
+    """What the page shows. Raises Problem."""
+    return json_response(_run(request).seen, {"Cache-Control": "no-store"})
+
+
+@router.get("/v1/run/pictures/{name}")
+async def run_picture(request: Request, name: str) -> Response:
+    """A picture of the page, decoded apart and shrunk. Raises Problem."""
+    picture = _run(request).pictures.get(name)
+    if picture is None:
+        raise Problem("not_found")
+    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+
+
+def _run(request: Request) -> RunView:
+    front = front_of(request)
+    front.who(request, "run")
+    if front.run is None:
+        raise Problem("not_found", "this service was not started with --run")
+    return front.run
 
 
 @router.get("/static/{name}")

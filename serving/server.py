@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,13 +27,16 @@ from serving.front import Front
 from serving.guard import Exchange, Guard
 from serving.keys import Keyring
 from serving.metrics import Metrics, MetricsServer
+from serving.runs import RunView
 from serving.service import Service
 from serving.settings import Bounds, Listening
+from shards.store import Store
 
 log = logging.getLogger("recap")
 
 PROBE_SECONDS = 6.0  # at most between two looks at whether a dead replica is back; a batch has more time
 MOST_HEAD = 65_536  # bytes that uvicorn keeps of a head; the guard allows a quarter of it
+LAST_WORDS_SECONDS = 0.5  # for a 504 to reach its client before connections are closed
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -86,7 +89,10 @@ class Server:
             if self.listening.metrics_port >= 0:
                 host, port = self.listening.metrics_host, self.listening.metrics_port
                 metrics = stack.enter_context(MetricsServer(self.metrics, host, port)).address
-            async with self.service.opened():
+            async with AsyncExitStack() as opened:
+                if self.front.run is not None:
+                    await opened.enter_async_context(self.front.run)
+                await opened.enter_async_context(self.service.opened())
                 serving = asyncio.create_task(_served(self._uvicorn))
                 try:
                     while not self._uvicorn.started:
@@ -127,7 +133,9 @@ class Server:
             self._uvicorn.force_exit = self._uvicorn.should_exit = True
             return
         log.info("drains: working=%d waiting=%d", self.service.admission.working, self.service.admission.waiting)
-        asyncio.get_running_loop().call_later(self.listening.leave_seconds, setattr, self._uvicorn, "should_exit", True)
+        loop, left = asyncio.get_running_loop(), self.listening.leave_seconds + self.listening.drain_seconds
+        self.service.end_by(loop.time() + left - LAST_WORDS_SECONDS)
+        loop.call_later(self.listening.leave_seconds, setattr, self._uvicorn, "should_exit", True)
 
     def _url(self) -> str:
         host, port = self._uvicorn.servers[0].sockets[0].getsockname()[:2]
@@ -152,8 +160,10 @@ def server_of(dataset: Dataset, options: Any) -> Server:
     recipe, pace = recipe_from(dataset, options), Pace(**asdict(options.pace))
     service = Service(recipe, connection(recipe, pace, access), pace, bounds)
     fetching = options.fetching
+    run = options.listening.run
     front = Front(
         service=service,
+        run=RunView(Store(run)) if run else None,
         keyring=Keyring(options.listening.key_file),
         bounds=bounds,
         fetcher=Fetcher(settings=fetching, most_bytes=bounds.body_bytes) if fetching.allow_urls else None,

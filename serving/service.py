@@ -68,6 +68,7 @@ class Service:
         self.idempotent: Repeats[Answer] = Repeats(10_000, bounds.cache_seconds)
         self.cached: Repeats[Answer] = Repeats(bounds.cache_entries, bounds.cache_seconds)
         self.draining = False
+        self._timeouts: set[asyncio.Timeout] = set()
         self._held = 0
         self._external: External | None = None
         self._screens = tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens)
@@ -83,6 +84,11 @@ class Service:
                 self._external = await stack.enter_async_context(external)
             await stack.enter_async_context(self.engine)
             yield self
+
+    def end_by(self, when: float) -> None:
+        """Stop what is still worked on then, with a 504. when: in the loop's seconds."""
+        for each in self._timeouts:
+            each.reschedule(min(when, each.when() or when))
 
     @property
     def ready(self) -> bool:
@@ -130,12 +136,15 @@ class Service:
         sample = Sample(key="uploaded", kind="image", media=asked.media, meta={}, source_shard="http")
         async with self.admission.enter(asked.key.tenant, asked.deadline) as waited:
             try:
-                async with asyncio.timeout_at(asked.deadline):
+                async with asyncio.timeout_at(asked.deadline) as timeout:
+                    self._timeouts.add(timeout)
                     decision = await self._captioner(asking).decide(sample)
             except TimeoutError:
                 raise Problem("deadline_exceeded", "it passed while the engine worked; the work was stopped") from None
             except (EngineUnavailable, OutOfService):
                 raise Problem("engine_unavailable") from None
+            finally:
+                self._timeouts.discard(timeout)
         self.shares.pixels(asked.key, (decision.width or 0) * (decision.height or 0))
         timings = {
             "waited_seconds": round(waited, 3),

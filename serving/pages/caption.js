@@ -94,11 +94,10 @@ function because(outcome, ...lines) {
 
 function refuse(problem) {
   badge("failed", "Refused", problem.reason);
-  at("caption").textContent = "";
+  at("caption").hidden = at("times").hidden = true;
   because("failed", `${problem.title}.`, problem.detail ? `${problem.detail[0].toUpperCase()}${problem.detail.slice(1)}.` : "",
     problem.width ? `The picture has ${problem.width} × ${problem.height} px.` : "");
   at("experts").hidden = at("drawing").hidden = true;
-  at("times").replaceChildren();
   at("raw").textContent = JSON.stringify(problem, null, 2);
   at("waiting").hidden = true;
   at("result").hidden = false;
@@ -109,6 +108,7 @@ async function tell(answer, turn, milliseconds) {
   if (answer.accepted) badge("captioned", "Kept: a batch run would keep this caption");
   else badge("rejected", "Dropped: a batch run would not keep this caption", answer.reason);
   at("why").hidden = true;
+  at("caption").hidden = at("times").hidden = false;
   at("caption").className = answer.accepted ? "caption" : "caption dropped";
   facts(answer);
   const times = answer.timings;
@@ -168,7 +168,7 @@ function one(mark, number, across, down) {
   const group = shape("g", { class: mark.kind });
   const box = { x: left, y: top, width: right - left, height: bottom - top, rx: 2 };
   const words = `${number + 1} ${mark.name.length > 24 ? `${mark.name.slice(0, 23)}…` : mark.name}`;
-  const wide = Math.min(across, 11 + 6.6 * words.length);
+  const wide = Math.min(across, 11 + [...words].reduce((sum, letter) => sum + (/[A-Z]/.test(letter) ? 8.4 : 6.6), 0));
   const [x, y] = [Math.max(0, Math.min(left, across - wide)), top >= 17 ? top - 17 : Math.min(top, down - 17)];
   const label = shape("text", { x: x + 6, y: y + 12.5 });
   label.textContent = words;
