@@ -17,7 +17,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 def test_schemathesis_finds_no_5xx_and_no_undocumented_answer(tmp_path: Path) -> None:
     async def scene() -> None:
         async with served(*FAKE) as there:
-            words = ("run", f"{there.url}/openapi.json", "--checks", CHECKS, "--max-examples", "15", "--seed", "7")
+            words = ("run", f"{there.url}/openapi.json", "--checks", CHECKS, "--max-examples", "6", "--seed", "7")
             quiet = ("--no-color", "--suppress-health-check", "all", "--report-dir", str(tmp_path))
             script = str(Path(sys.executable).parent / "schemathesis")
             process = await asyncio.create_subprocess_exec(
