@@ -1,0 +1,110 @@
+"""A client of the service in a process of its own: pictures at a rate or by so many at once, stalled connections.
+
+    python -m benchmarks.service_client http://127.0.0.1:8000 '{"at_once": 8, "seconds": 10}'
+
+Prints one JSON object: the status and the seconds of every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import numpy as np
+from PIL import Image
+
+SIDE = 768
+BYTES = 200_000
+
+
+def picture() -> bytes:
+    """A JPEG of 768 x 768 px and about 200 KB."""
+    noise = np.random.default_rng(1).normal(0, 22, (SIDE, SIDE, 3))
+    y, x = np.mgrid[0:SIDE, 0:SIDE]
+    base = np.dstack((x * 255 / SIDE, y * 255 / SIDE, 128 + 90 * np.sin(x / 31) * np.cos(y / 23)))
+    image = Image.fromarray(np.clip(base + noise, 0, 255).astype(np.uint8))
+    out = BytesIO()
+    image.save(out, "JPEG", quality=78)
+    return out.getvalue()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """at_once: requests always under way; rate: requests a second, sent whatever becomes of them; stalled: connections
+    that send half a head and nothing more."""
+
+    seconds: float
+    at_once: int = 0
+    rate: float = 0.0
+    stalled: int = 0
+    salt: str = ""
+
+
+@dataclass(slots=True)
+class Load:
+    """What one plan has come to."""
+
+    url: str
+    plan: Plan
+    media: bytes = field(default_factory=picture)
+    found: list[tuple[int, float]] = field(default_factory=list)
+    sent: int = 0
+
+    async def run(self) -> None:
+        """All of it."""
+        host, port = self.url.removeprefix("http://").split(":")
+        stalled = [await asyncio.open_connection(host, int(port)) for _ in range(self.plan.stalled)]
+        for _, writer in stalled:
+            writer.write(b"POST /v1/captions HTTP/1.1\r\nHost: 127.0.0.1\r\nX-")
+        limit = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=limit, timeout=aiohttp.ClientTimeout(total=120)) as session:
+            until = time.monotonic() + self.plan.seconds
+            if self.plan.at_once:
+                await asyncio.gather(*(self._again(session, until) for _ in range(self.plan.at_once)))
+            else:
+                await self._at_a_rate(session, until)
+        for _, writer in stalled:
+            writer.close()
+
+    async def _again(self, session: aiohttp.ClientSession, until: float) -> None:
+        while time.monotonic() < until:
+            await self._one(session)
+
+    async def _at_a_rate(self, session: aiohttp.ClientSession, until: float) -> None:
+        began, tasks = time.monotonic(), []
+        while (now := time.monotonic()) < until:
+            due = int((now - began) * self.plan.rate)
+            tasks += [asyncio.create_task(self._one(session)) for _ in range(due - self.sent)]
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*tasks)
+
+    async def _one(self, session: aiohttp.ClientSession) -> None:
+        self.sent += 1
+        comment = f"{self.plan.salt}/{self.sent}".encode()
+        media = self.media[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + self.media[2:]
+        began = time.monotonic()
+        try:
+            async with session.post(f"{self.url}/v1/captions", data={"image": media}) as response:
+                await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError):
+            status = 0
+        self.found.append((status, time.monotonic() - began))
+
+
+def main(url: str, plan: dict[str, Any]) -> None:
+    """Run a plan and print what came of it."""
+    load = Load(url, Plan(**plan))
+    began = time.monotonic()
+    asyncio.run(load.run())
+    print(json.dumps({"seconds": time.monotonic() - began, "found": load.found}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))
