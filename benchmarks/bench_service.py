@@ -33,6 +33,7 @@ from captioner.types import Sample
 
 ROOT = Path(__file__).parents[1]
 WARM_SECONDS = 6.0
+SMALL = 288  # px of pictures where load is measured: decoding large ones would be what is full, not the engine
 SPEED = 0.35  # of the stub that is overloaded: its 16 slots give some six answers a second
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -182,9 +183,9 @@ def overload(seconds: float, soak: float) -> None:
     """Three times what the engine can do: goodput beside its peak, and how quick refusals are."""
     with stub(speed=SPEED) as engine, service(engine, "--queue", "24", "--pace.slots", "16") as (url, pid):
         client(url, at_once=16, seconds=1, salt="warm")
-        peak = client(url, at_once=36, seconds=seconds, salt="peak")
+        peak = client(url, at_once=36, seconds=seconds, side=SMALL, salt="peak")
         before = resident_mib(pid)
-        loaded = client(url, rate=3 * peak.goodput, seconds=seconds, salt="triple")
+        loaded = client(url, rate=3 * peak.goodput, seconds=seconds, side=SMALL, salt="triple")
         refused = loaded.times(503)
         print(f"peak {peak.goodput:.1f}/s; at 3x ({3 * peak.goodput:.0f}/s) {loaded.goodput:.1f}/s: "
               f"{loaded.goodput / peak.goodput:.0%}")  # fmt: skip
@@ -194,7 +195,7 @@ def overload(seconds: float, soak: float) -> None:
         end, step = time.monotonic() + soak, 0
         while time.monotonic() < end:
             step += 1
-            again = client(url, rate=3 * peak.goodput, seconds=min(60, soak), salt=f"soak{step}")
+            again = client(url, rate=3 * peak.goodput, seconds=min(60, soak), side=SMALL, salt=f"soak{step}")
             print(f"  soak {step}: {again.goodput:.1f}/s, resident {resident_mib(pid):.0f} MiB", flush=True)
 
 
@@ -207,8 +208,8 @@ def stalls(seconds: float) -> None:
     """1,000 connections that stall, and what good requests notice."""
     with stub(speed=4.0) as engine, service(engine) as (url, _):
         client(url, at_once=2, seconds=2, salt="warm")
-        alone = client(url, rate=8, seconds=seconds, salt="alone")
-        beside = client(url, rate=8, seconds=min(9.0, seconds), stalled=1000, salt="stalled")
+        alone = client(url, rate=8, seconds=seconds, side=SMALL, salt="alone")
+        beside = client(url, rate=8, seconds=min(9.0, seconds), stalled=1000, side=SMALL, salt="stalled")
         one, two = (percentile(each.times(200), 0.99) for each in (alone, beside))
         print(f"8/s: p99 {one * 1000:.0f} ms; with 1,000 stalled connections {two * 1000:.0f} ms: {two / one:.2f}x")
 

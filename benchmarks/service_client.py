@@ -19,15 +19,14 @@ import aiohttp
 import numpy as np
 from PIL import Image
 
-SIDE = 768
-BYTES = 200_000
+SIDE = 768  # px: 180 KB
 
 
-def picture() -> bytes:
-    """A JPEG of 768 x 768 px and about 200 KB."""
-    noise = np.random.default_rng(1).normal(0, 22, (SIDE, SIDE, 3))
-    y, x = np.mgrid[0:SIDE, 0:SIDE]
-    base = np.dstack((x * 255 / SIDE, y * 255 / SIDE, 128 + 90 * np.sin(x / 31) * np.cos(y / 23)))
+def picture(side: int = SIDE) -> bytes:
+    """A noisy JPEG of side x side px."""
+    noise = np.random.default_rng(1).normal(0, 22, (side, side, 3))
+    y, x = np.mgrid[0:side, 0:side]
+    base = np.dstack((x * 255 / side, y * 255 / side, 128 + 90 * np.sin(x / 31) * np.cos(y / 23)))
     image = Image.fromarray(np.clip(base + noise, 0, 255).astype(np.uint8))
     out = BytesIO()
     image.save(out, "JPEG", quality=78)
@@ -36,10 +35,12 @@ def picture() -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """at_once: requests always under way; rate: requests a second, sent whatever becomes of them; stalled: connections
-    that send half a head and nothing more."""
+    """side: of the picture, in px. at_once: requests always under way. rate: requests a second, sent whatever becomes
+    of them. stalled: connections that send half a head and nothing more.
+    """
 
     seconds: float
+    side: int = SIDE
     at_once: int = 0
     rate: float = 0.0
     stalled: int = 0
@@ -52,10 +53,13 @@ class Load:
 
     url: str
     plan: Plan
-    media: bytes = field(default_factory=picture)
+    media: bytes = field(init=False)
     found: list[tuple[int, float, float]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     sent: int = 0
+
+    def __post_init__(self) -> None:
+        self.media = picture(self.plan.side)
 
     async def run(self) -> None:
         """All of it."""
