@@ -328,3 +328,23 @@ def test_time_is_the_same_whatever_is_wrong_with_a_key(tmp_path: Path) -> None:
                 ring.who(given)
             assert len(compared) == before + 1
     assert all(compared)
+
+
+def test_one_of_two_engines_that_hangs_is_out_within_30_s_and_no_accepted_request_is_lost() -> None:
+    async def scene() -> None:
+        async with ScriptedEngine() as sound, ScriptedEngine() as sick:
+            both = (*scripted(sound)[:-3], f"{sound.url},{sick.url}", "--metrics-port", "-1")
+            async with served(*both) as there:
+                first = await asyncio.gather(*(there.upload(jpeg(n)) for n in range(20)))
+                assert {each.status for each in first} == {200} and sick.asked
+                sick.otherwise = sick.canary = hang()
+                async with asyncio.timeout(30):
+                    later = await asyncio.gather(*(there.upload(jpeg(n)) for n in range(100, 120)))
+                    assert {each.status for each in later} == {200}
+                    while "ejected" not in {
+                        each["state"] for each in (await there.get("/v1/engines")).json["replicas"]
+                    }:
+                        await there.upload(jpeg(200), Cache_Control="no-cache")
+                        await asyncio.sleep(0.1)
+
+    asyncio.run(scene())
