@@ -21,6 +21,8 @@ HOMES = {
     "ray": "pipelines",
     "fastapi": "serving",
     "uvicorn": "serving",
+    "starlette": "serving",
+    "prometheus_client": "serving",
     "torch": "trainer",
     "transformers": "trainer",
     "onnxruntime": "captioner/experts",
