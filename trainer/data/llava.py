@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,16 @@ FRAMES = (".jpg", ".jpeg", ".png", ".webp")
 class Conversations:
     """A run of a JSON list. `image` is a path in `folder`; `video` a folder there, whose pictures are its frames."""
 
-    samples_: Sequence[dict[str, Any]]
+    talks: Sequence[dict[str, Any]]
     folder: Path
     frames: int
 
     @property
     def samples(self) -> int:
-        return len(self.samples_)
+        return len(self.talks)
 
     def entries(self, start: int, stop: int) -> list[Entry]:
-        return [self.entry(each) for each in self.samples_[start:stop]]
+        return [self.entry(each) for each in self.talks[start:stop]]
 
     def entry(self, sample: dict[str, Any]) -> Entry:
         """What does not fit is an entry too, that no template takes: it is counted where it is planned."""
@@ -45,7 +46,7 @@ class Conversations:
             size = size_of(paths[0]) if paths else None
         except (KeyError, TypeError, OSError, MediaError):
             return Entry(key=key, turns=(), sha256=sha256)
-        fetch = (lambda: [path.read_bytes() for path in paths]) if paths else None
+        fetch = partial(bytes_of, paths) if paths else None
         return Entry(key=key, turns=turns, sha256=sha256, size=size, frames=max(1, len(paths)), fetch=fetch)
 
     def paths(self, sample: dict[str, Any]) -> list[Path]:
@@ -58,6 +59,14 @@ class Conversations:
         if len(there) <= self.frames:
             return there
         return [there[round(at * (len(there) - 1) / max(1, self.frames - 1))] for at in range(self.frames)]
+
+
+def bytes_of(paths: Sequence[Path]) -> list[bytes]:
+    """Raises MediaError for one that is gone since it was planned."""
+    try:
+        return [path.read_bytes() for path in paths]
+    except OSError as error:
+        raise MediaError("missing", str(error)) from error
 
 
 def size_of(path: Path) -> Size:
@@ -85,6 +94,6 @@ def conversations(url: str, weight: float | None, images: str = "", frames: int 
         raise Refused(f"{url} is no list of conversations")
     folder = Path(images or path.parent).expanduser()
     cuts = [samples[at : at + PART] for at in range(0, len(samples), PART)]
-    parts = [Conversations(samples_=cut, folder=folder, frames=frames) for cut in cuts]
+    parts = [Conversations(talks=cut, folder=folder, frames=frames) for cut in cuts]
     version = commits.sha256_of(text.encode())
     return Feed(name=url, weight=len(samples) if weight is None else weight, parts=parts, version=version)

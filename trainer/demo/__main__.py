@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -84,6 +85,7 @@ def demo(corpus: str, folder: Path) -> int:
     folder.mkdir(parents=True)
     (folder / MARK).touch()
     commands.quiet()
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # a core is left to whatever decodes
     began, pictures = time.perf_counter(), talks.shown(corpus)
     data = {"corpus": corpus} | {
         name: f"llava={path}" for name, path in asdict(talks.write(pictures, folder / "talks")).items()
