@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,15 @@ def pieces(template: str, question: str) -> list[Piece]:
 
 
 class Speaker:
-    """A checkpoint, or a run's newest, on the best device there is. Raises Refused, CorruptState."""
+    """A checkpoint, or a run's newest, on a device: by default the first GPU, if there is one. mode: of image_size, for
+    pictures that shall be sized otherwise than the checkpoint says. Raises Refused, CorruptState."""
 
-    def __init__(self, model: str | Path, device: str = "") -> None:
+    def __init__(self, model: str | Path, device: str = "", mode: str = "") -> None:
         folder = checkpoint.model_folder(model)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.words, self.manners = Words(folder), manners.read(folder)
+        self.words, said = Words(folder), manners.read(folder)
+        self.manners = replace(said, mode=mode or said.mode)
         self.model: Any = weights.load(folder, dtype).to(self.device).eval()
         self.patch = self.model.config.patch_side
 

@@ -178,6 +178,8 @@ class Captioning:
     """What a model with dialogue is asked; a plain one is only shown the picture."""
     max_tokens: int = 512
     temperature: float = 0.0
+    mode: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODES) + "}")] = ""
+    """How pictures are sized. Default: as the released code does, which scales small pictures up, too (`infer`)."""
     device: str = ""
     """cpu, cuda, cuda:1 … Default: the first GPU, if there is one."""
 
@@ -186,7 +188,7 @@ def caption(words: Sequence[str], console: Console) -> int:
     """`recap caption`: a caption a line on stdout; 1 if a picture could not be read. Raises RecapError."""
     quiet()
     options = tyro.cli(Captioning, args=words, prog="recap caption")
-    speaker, code = Speaker(options.model, options.device), 0
+    speaker, code = Speaker(options.model, options.device, options.mode), 0
     sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
     for path in options.pictures:
         try:
