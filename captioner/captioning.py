@@ -8,6 +8,7 @@ from typing import Final
 
 from captioner.errors import EngineError, EngineUnavailable, MediaError
 from captioner.instructions import instruction_like
+from captioner.media.clip_format import HEAD_BYTES, clip_header
 from captioner.media.header import read_header
 from captioner.recipe import Asking, to_json
 from captioner.request import request_for
@@ -58,16 +59,25 @@ class Captioner:
     async def decide(self, sample: Sample) -> Decision:
         """What becomes of a sample. Raises EngineError only when the engine as a whole is gone."""
         try:
-            header = read_header(sample.media)
+            header = clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)
             reason = self.screen(sample, header)
             if reason is not None:
                 return _sized(header, Filtered(reason=reason))
-            decoded = await self.decoder.decode(sample.media, self.asking.budget)
+            decoded = await self._decoded(sample)
         except MediaError as error:
             return Decision(outcome=Unreadable(reason=error.reason, detail=error.detail))
-        decision = await self._ask(sample, decoded)
-        flags = {f"flag.{flag}": 1.0 for flag in decoded.flags | _flags(decision.outcome)}
-        return replace(decision, width=decoded.width, height=decoded.height, signals=dict(decision.signals) | flags)
+        if sample.kind == "video":  # how large its frames are is only known by now
+            header = replace(header, width=decoded.width, height=decoded.height)
+            if (reason := self.screen(sample, header)) is not None:
+                return replace(_sized(header, Filtered(reason=reason)), duration=decoded.duration)
+        return _described(await self._ask(sample, decoded), decoded)
+
+    async def _decoded(self, sample: Sample) -> Decoded:
+        if sample.kind == "image":
+            return await self.decoder.decode(sample.media, self.asking.budget)
+        if self.asking.frames is None:
+            raise MediaError("unsupported_format", "this recipe asks about pictures, and this is a video")
+        return await self.decoder.watch(sample.media, self.asking.frames)
 
     def screen(self, sample: Sample, header: Header) -> str | None:
         """The first screen's reason to drop the sample, None when all let it pass."""
@@ -147,6 +157,19 @@ def _flags(outcome: Outcome) -> frozenset[str]:
         case (Caption() as caption) | Rejection(caption=caption):
             return caption.flags | ({"instruction_like"} if instruction_like(caption.text) else frozenset())
     return frozenset()
+
+
+def _described(decision: Decision, decoded: Decoded) -> Decision:
+    """The decision with what decoding has shown of the sample."""
+    flags = {f"flag.{flag}": 1.0 for flag in decoded.flags | _flags(decision.outcome)}
+    return replace(
+        decision,
+        width=decoded.width,
+        height=decoded.height,
+        duration=decoded.duration,
+        frame_times=decoded.times or None,
+        signals={**decision.signals, **decoded.signals, **flags},
+    )
 
 
 def _sized(header: Header, outcome: Filtered) -> Decision:

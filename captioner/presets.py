@@ -10,10 +10,17 @@ from captioner.experts.weights import revision
 from captioner.external import KINDS, PLACE
 from captioner.prompts import prompt, prompt_from
 from captioner.recipe import Asking, Telling
-from captioner.types import PixelBudget, Sampling
+from captioner.types import FrameBudget, Kind, PixelBudget, Sampling
 
 # 1280 * 28 * 28: the image budget that ELVA gives Qwen2-VL; the experts need no more (their inputs are 416 and 960 px).
 ONE_MEGAPIXEL = 1280 * 28 * 28
+
+# ELVA's frames, by Qwen2-VL's own example: one a second of at most 360 * 420 px, 90 tokens a frame where two make a
+# pair. 128 frames are two minutes, twice WebVid's longest: 11,520 tokens in pairs, 23,040 one by one.
+FRAME_PIXELS, MOST_FRAMES = 360 * 420, 128
+# Fewer than 128 * 28 * 28 px a frame would be enlarged by Qwen's own tools (qwen-vl-utils' VIDEO_MIN).
+LEAST_FRAME_TOKENS = 128
+VIDEO_PROMPT = "describe-video-1"
 
 # What a second ask can mend; a refusal or an echo comes back the same.
 AGAIN_FOR = ("empty_caption", "repetitive_caption", "too_short", "truncated_caption")
@@ -48,6 +55,13 @@ def _ladder(first: Sampling, more_tokens: int) -> tuple[Sampling, ...]:
     return first, again, replace(again, seed=2, max_tokens=more_tokens)
 
 
+def _pairs(factor: int, least: int) -> FrameBudget:
+    """Frames for a Qwen-VL, whose patches of factor^2 px span two frames; least: tokens of the smallest frame."""
+    square = factor * factor
+    pixels = PixelBudget(max_pixels=FRAME_PIXELS, multiple_of=factor, min_pixels=least * square, max_aspect=200)
+    return FrameBudget(pixels=pixels, max_frames=MOST_FRAMES, multiple_of=2)
+
+
 def _qwen(factor: int, least: int, first: Sampling) -> Asking:
     """Qwen-VL's: at most 1,280 tokens of factor^2 px a picture, as ELVA's; its servers refuse an aspect over 200.
 
@@ -61,6 +75,7 @@ def _qwen(factor: int, least: int, first: Sampling) -> Asking:
         budget=budget,
         ladder=_ladder(first, more_tokens=768),
         again_for=AGAIN_FOR,
+        frames=_pairs(factor, LEAST_FRAME_TOKENS if factor == 28 else 64),
     )
 
 
@@ -73,6 +88,8 @@ PRESETS = {
             # The experts are deterministic: a second ask words the same facts anew, a third would add nothing.
             ladder=(Sampling(max_tokens=512), Sampling(max_tokens=512, seed=1)),
             again_for=AGAIN_FOR,
+            # They take 0.8 s a frame, and need more pixels than a served model to be sure of what they see.
+            frames=FrameBudget(pixels=PixelBudget(max_pixels=960 * 540), max_frames=6),
         )
     ),
     "fake": Preset(
@@ -86,6 +103,7 @@ PRESETS = {
                 Sampling(max_tokens=768, temperature=0.8, top_p=0.95, seed=2),
             ),
             again_for=AGAIN_FOR,
+            frames=_pairs(28, LEAST_FRAME_TOKENS),
         ),
         told=Telling(kind="alt-text", most_tokens=1000),
     ),
@@ -139,11 +157,28 @@ class Wishes:
 NO_WISHES = Wishes()
 
 
-def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES) -> Asking:
+def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES, kind: Kind = "image") -> Asking:
     """How an engine is asked for a model's captions: its own way, or the preset's that is wished or fits the model.
 
-    Raises Refused where nothing fits, or where a wish does not fit the engine.
+    kind: what it is asked about. Raises Refused where nothing fits, or where a wish does not fit the engine.
     """
+    if kind == "video":
+        return _about_videos(engine, model, wishes)
+    return replace(_about_pictures(engine, model, wishes), frames=None)
+
+
+def _about_videos(engine: type, model: str, wishes: Wishes) -> Asking:
+    if wishes.external != "none":
+        raise Refused("--external is for pictures: leave it out for videos")
+    asking = _about_pictures(engine, model, wishes)
+    if asking.frames is None:
+        raise Refused("this preset asks about one picture at a time: give --preset qwen2-vl or another for videos")
+    if wishes.prompt_file or not asking.prompt:
+        return asking
+    return replace(asking, prompt_id=VIDEO_PROMPT, prompt=prompt(VIDEO_PROMPT))
+
+
+def _about_pictures(engine: type, model: str, wishes: Wishes) -> Asking:
     own = getattr(engine, "ASKING", None)
     if isinstance(own, Asking) and not own.prompt:
         if replace(wishes, trim=False) != NO_WISHES:
@@ -152,7 +187,7 @@ def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES) -> Asking:
             )
         return replace(own, trim=wishes.trim)
     chosen = _chosen(own, model, wishes.preset)
-    asking = _long(replace(chosen.asking, trim=wishes.trim), wishes.max_tokens)
+    asking = with_max_tokens(replace(chosen.asking, trim=wishes.trim), wishes.max_tokens)
     if wishes.external not in KINDS:
         raise UnknownPart(f"no --external {wishes.external!r} here; there is {', '.join(KINDS)}")
     if wishes.external != "none":
@@ -160,7 +195,8 @@ def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES) -> Asking:
     return _worded(asking, wishes.prompt_file) if wishes.prompt_file else asking
 
 
-def _long(asking: Asking, max_tokens: int) -> Asking:
+def with_max_tokens(asking: Asking, max_tokens: int) -> Asking:
+    """Asked so that a first answer has at most so many tokens, 0 for as many as before. Raises Refused."""
     if max_tokens < 0:
         raise Refused(f"--max-tokens {max_tokens}: 1 or more would be right, or 0 for the preset's")
     if not max_tokens:
@@ -210,7 +246,7 @@ def _worded(asking: Asking, path: str) -> Asking:
 
 
 def preset(name: str) -> Asking:
-    """How a preset asks by default. Raises UnknownPart."""
+    """How a preset asks about pictures by default. Raises UnknownPart."""
     if name not in PRESETS:
         raise UnknownPart(f"no preset for {name!r} here; there is {', '.join(PRESETS)}")
-    return PRESETS[name].asking
+    return replace(PRESETS[name].asking, frames=None)

@@ -15,6 +15,7 @@ PROMPTS = {
     "experts-grammar-1": "",
     # What Qwen2-VL's own examples ask, at the pixel budget that ELVA took from them.
     "describe-image-1": "Describe this image.",
+    "describe-video-1": "Describe this video.",
     "describe-in-detail-1": "Please describe this image in detail.",
     # The parts that DenseFusion's prompt has (arXiv 2407.08303), in words of ours.
     "external-information-1": (

@@ -60,6 +60,18 @@ REASONS: dict[str, Reason] = {
     "resource_exceeded": Reason(
         "unreadable", "decoding needed more memory than a decoder may have", "raise the decoder's memory"
     ),
+    # clips that do not decode
+    "bad_container": Reason(
+        "unreadable", "the clip's container is cut, or has no index or no frames' bytes", "fetch it again"
+    ),
+    "no_video_stream": Reason("unreadable", "the file has no video stream, as a sound file has none", "leave it out"),
+    "no_frames": Reason("unreadable", "the video stream has no frame", "fetch it again"),
+    "unsupported_codec": Reason(
+        "unreadable", "a codec that no decoder may be asked for", "convert it to H.264, HEVC, VP9 or AV1"
+    ),
+    "undecodable_video": Reason(
+        "unreadable", "the bytes are no video, or too few of its frames decode", "fetch it again"
+    ),
     # tars that cannot be trusted
     "truncated_member": Reason("unreadable", "the tar ends inside this member", "fetch the shard again"),
     "corrupt_header": Reason(

@@ -11,7 +11,7 @@ from typing import Any
 
 from captioner.errors import Refused
 from captioner.registry import Part
-from captioner.types import PixelBudget, Sampling
+from captioner.types import FrameBudget, PixelBudget, Sampling
 
 Json = Any
 
@@ -41,7 +41,8 @@ class Asking:
     ladder[0] is the first ask; while a filter's reason is in again_for the next rung is asked, until none is left.
     A greedy loop loops again when asked greedily, so later rungs draw with a temperature.
     prompt_sha256: hex digest of the file that the prompt came from, "" for one of ours. told: None for the picture
-    alone. trim: whether a caption that stays cut is kept up to its last whole sentence.
+    alone. trim: whether a caption that stays cut is kept up to its last whole sentence. frames: how a video is looked
+    at, None where only pictures are asked about.
     """
 
     prompt_id: str
@@ -52,6 +53,7 @@ class Asking:
     prompt_sha256: str = ""
     told: Telling | None = None
     trim: bool = False
+    frames: FrameBudget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

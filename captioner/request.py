@@ -12,11 +12,12 @@ def request_for(
 ) -> CaptionRequest:
     """The request of a sample's attempt-th ask; attempt counts from 0 and picks the ladder's rung."""
     return CaptionRequest(
-        images=(decoded.picture,),
+        images=decoded.frames or (decoded.picture,),
         prompt=prompt_for(asking, information or Information()),
         sampling=asking.ladder[attempt],
         media_sha256=sample.sha256,
         attempt=attempt,
+        times=decoded.times,
     )
 
 

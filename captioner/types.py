@@ -83,6 +83,27 @@ class PixelBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameBudget:
+    """How a video is looked at: so many frames a second of the clip, max_frames at most, each within pixels.
+
+    multiple_of: the number of frames is one of its multiples, 2 for models that take frames in pairs.
+    reader: who decodes, one of captioner.media.clip_format.READERS.
+    """
+
+    pixels: PixelBudget
+    max_frames: int
+    per_second: int = 1
+    multiple_of: int = 1
+    reader: str = "pyav"
+
+    def __post_init__(self) -> None:
+        if min(self.per_second, self.multiple_of, self.max_frames) < 1:
+            raise ValueError(f"{self}: 1 or more of each would be right")
+        if self.max_frames % self.multiple_of:
+            raise ValueError(f"{self}: max_frames would be right as a multiple of multiple_of")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """Pixels that we bounded: an upright, opaque sRGB JPEG of width x height px, re-encoded by us."""
 
@@ -93,12 +114,20 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """A decoder's answer: the bounded picture, the upright size of the original in px, and what was odd about it."""
+    """A decoder's answer: the bounded picture, the upright size of the original in px, and what was odd about it.
+
+    frames: of a video, in the order they are shown, and times, when, in seconds from its first frame; picture is then
+    the middle one. duration: of a video, in seconds, by its frames. signals: numbers for the ledger.
+    """
 
     picture: Picture
     width: int
     height: int
     flags: frozenset[str] = frozenset()
+    frames: tuple[Picture, ...] = ()
+    times: tuple[float, ...] = ()
+    duration: float | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +149,8 @@ class CaptionRequest:
     """One question to an engine: bounded, re-encoded pixels and a prompt; never a user's own bytes.
 
     media_sha256: hex digest of the stored media, so that wording and fakes can be deterministic.
-    attempt: 0 for the first ask, 1 and up when a filter asked again.
+    attempt: 0 for the first ask, 1 and up when a filter asked again. times: of a video's frames, which the images then
+    are, in seconds; empty for pictures.
     """
 
     images: tuple[Picture, ...]
@@ -128,6 +158,7 @@ class CaptionRequest:
     sampling: Sampling
     media_sha256: str
     attempt: int = 0
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +169,7 @@ class Caption:
     engine: who answered, where one run has several kinds of engine. flags: what was odd about the answer, such as
     `seed_ignored` or `trimmed`. replica: the name of the one that answered, where a pool has several. tokens_saved: of
     those asked for, how many were never made, because the answer was stopped when it looped (finish_reason `loop`).
+    revision: of the model, as whoever answered told it.
     """
 
     text: str
@@ -150,6 +182,7 @@ class Caption:
     flags: frozenset[str] = frozenset()
     replica: str | None = None
     tokens_saved: int = 0
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +224,7 @@ Outcome = Caption | Rejection | Failure | Filtered | Unreadable
 class Decision:
     """An outcome and how it came about. width, height: upright px of the original, None where never known.
 
+    duration, frame_times: of a video, in seconds; its frames' are those of the frames that the engine saw.
     attempts: asks sent to the engine. signals: what each filter measured, `flag.*` = 1 for what was odd, and of
     asks before the last `again.<reason>`, how many, and `again.<n>.<reason>` = 1 for the n-th from 1.
     """
@@ -198,6 +232,8 @@ class Decision:
     outcome: Outcome
     width: int | None = None
     height: int | None = None
+    duration: float | None = None
+    frame_times: tuple[float, ...] | None = None
     attempts: int = 0
     engine_seconds: float = 0.0
     signals: Mapping[str, float] = field(default_factory=dict)
@@ -252,9 +288,13 @@ class External(Protocol):
 
 
 class Decoder(Protocol):
-    """Turns stored media into a bounded picture in a limited process; raises MediaError."""
+    """Turns stored media into a bounded picture, or a clip into bounded frames, in a limited process.
+
+    Raises MediaError.
+    """
 
     async def decode(self, media: bytes, budget: PixelBudget) -> Decoded: ...
+    async def watch(self, media: bytes, budget: FrameBudget) -> Decoded: ...
 
 
 class Screen(Protocol):

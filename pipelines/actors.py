@@ -149,7 +149,9 @@ class Worker:
         store = Store(self._job.output)
         await asyncio.to_thread(self._same_output, store)
         async with AsyncExitStack() as opening:  # what opened before something failed is closed again
-            self._decoders = await opening.enter_async_context(DecoderPool(pace.decoders, recipe.limits))
+            clips = recipe.asking.frames.reader if recipe.asking.frames else ""
+            decoders = DecoderPool(pace.decoders, recipe.limits, clips=clips)
+            self._decoders = await opening.enter_async_context(decoders)
             self._way = way = connection(
                 recipe, pace, access
             )  # before it is entered: that may take as long as a server
@@ -207,7 +209,13 @@ def default_address() -> str:
 
 @contextmanager
 def ray_cluster(address: str) -> Iterator[None]:
-    """Ray for the time of a run: started here for `local` and stopped on the way out, else joined and left."""
+    """Ray for the time of a run: started here for `local` and stopped on the way out, else joined and left.
+
+    Inside another one, as where a long listing had company, it is that one. Raises OutOfService.
+    """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:

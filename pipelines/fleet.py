@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import sys
 import tempfile
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from captioner.engines import ENGINES
+from captioner.engines.frames import MOST_FRAMES
 from captioner.engines.served import Served, Whose
 from captioner.errors import ModelChanged, OutOfService
 from captioner.recipe import canonical, to_json
 from captioner.registry import build
+from captioner.types import FrameBudget
 from pipelines.engine_hosts import Host, Hosting, Watch, start_hosts, stop_hosts
 from pipelines.models import Access, Models, engine_flags
 from pipelines.servers.keeper import ServerState, Upkeep
@@ -36,8 +39,11 @@ SNAPSHOT_SECONDS = 30.0
 CPUS = {"cuda": 4.0, "cpu": 0.5}  # of a node, for one server's tokenizers and picture processors
 
 
-def hosting_of(name: str, models: Models, access: Access) -> Hosting | None:
-    """How this run's own servers are hosted, None where others run them. Raises Refused for an impossible spec."""
+def hosting_of(name: str, models: Models, access: Access, frames: FrameBudget | None = None) -> Hosting | None:
+    """How this run's own servers are hosted, None where others run them; frames: of each of the run's videos.
+
+    Raises Refused for an impossible spec.
+    """
     if access.endpoints:
         return None
     spec = ServerSpec(
@@ -48,6 +54,7 @@ def hosting_of(name: str, models: Models, access: Access) -> Hosting | None:
         tensor_parallel=models.tp,
         passed=("HF_TOKEN",),
         flags=engine_flags(models),
+        max_videos=math.ceil(frames.max_frames / MOST_FRAMES) if frames else 0,
     )
     return Hosting(
         spec=spec,

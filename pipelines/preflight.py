@@ -30,6 +30,9 @@ DATASETS = {
     "datacomp": "pipelines.recap_datacomp:DATACOMP",
     "laion": "pipelines.recap_laion:LAION",
     "folder": "pipelines.recap_folder:FOLDER",
+    "webvid": "pipelines.recap_webvid:WEBVID",
+    "valor": "pipelines.recap_valor:VALOR",
+    "clips": "pipelines.recap_clips:CLIPS",
 }
 
 

@@ -18,8 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from captioner.errors import Refused
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS, Reason
+from captioner.types import Picture
 from pipelines.report_overlay import Overlay, overlay
-from pipelines.report_pictures import Candidates, Shown, drawn, finds, thumbnails
+from pipelines.report_pictures import Candidates, Shown, drawn, finds, frames_of, thumbnails
 from pipelines.report_plots import Histogram, Scatter, Share, histogram, quantile, scatter, shares
 from shards import commits, ledger
 from shards import plan as plans
@@ -62,7 +63,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One picture on the page. source: its thumbnail as a data URI, empty where `missing` says why there is none."""
+    """One picture on the page. source: its thumbnail as a data URI, empty where `missing` says why there is none.
+
+    strip: of a clip, (seconds as m:ss, data URI) of frames that were looked at.
+    """
 
     row: Row
     source: str
@@ -71,6 +75,7 @@ class Card:
     overlay: Overlay | None
     tags: tuple[str, ...]
     raw: str
+    strip: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,10 +168,10 @@ def gathered(store: Store, samples: int) -> Report:
     records = {shard: record for shard in visited if (record := commits.read(store, shard))}
     measured, candidates = Measured(), Candidates(most=samples)
     for number, record in enumerate(records.values()):
-        rows = _rows(store, record)
+        rows = rows_of(store, record)
         measured.add(rows)
         candidates.add(number, rows)
-    shown = asyncio.run(thumbnails(finds(store, plan, records, candidates.chosen())))
+    shown = asyncio.run(thumbnails(finds(store, plan, records, candidates.chosen()), frames_of(plan)))
     shown.sort(key=lambda each: (OUTCOMES.index(each.row.outcome), each.row.source_shard, each.row.place))
     return Report(
         status=there,
@@ -178,7 +183,8 @@ def gathered(store: Store, samples: int) -> Report:
     )
 
 
-def _rows(store: Store, record: Record) -> list[Row]:
+def rows_of(store: Store, record: Record) -> list[Row]:
+    """The ledger of a committed shard."""
     ledgers = [file.name for file in record.files if file.name.endswith(".parquet")]
     return [row for name in ledgers for row in ledger.from_parquet(store.read(name))]
 
@@ -190,7 +196,7 @@ def _date(epoch: int | None) -> str:
 def card(shown: Shown) -> Card:
     """A picture as the page shows it."""
     row, picture = shown.row, shown.thumbnail
-    source = "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode() if picture else ""
+    source = _data_uri(picture) if picture else ""
     return Card(
         row=row,
         source=source,
@@ -199,7 +205,12 @@ def card(shown: Shown) -> Card:
         overlay=overlay(shown.facts, picture.width, picture.height) if picture and shown.facts else None,
         tags=_tags(shown.facts.get("tags")),
         raw=json.dumps(shown.facts, indent=1, ensure_ascii=False) if shown.facts else "",
+        strip=tuple((f"{int(at) // 60}:{int(at) % 60:02d}", _data_uri(frame)) for at, frame in shown.strip),
     )
+
+
+def _data_uri(picture: Picture) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(picture.jpeg).decode()
 
 
 def _tags(tags: Any) -> tuple[str, ...]:

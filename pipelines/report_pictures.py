@@ -1,4 +1,4 @@
-"""Which pictures a report shows and where they come from; every one goes through the decoder processes."""
+"""Which pictures and clips a report shows and where they come from; every one goes through the decoder processes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import itertools
 import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from captioner.errors import MediaError, OutOfService, SourceError
 from captioner.media.decoders import DecoderPool
+from captioner.media.picks import steps
 from captioner.reasons import REASONS
 from captioner.recipe import Limits
 from captioner.registry import build
-from captioner.types import Broken, Picture, PixelBudget, Sample, ShardInput
+from captioner.types import Broken, FrameBudget, Picture, PixelBudget, Sample, ShardInput
 from shards.commits import Record
 from shards.ledger import Row
 from shards.plan import Plan
@@ -25,6 +26,7 @@ from shards.store import Store, open_blob
 from shards.tar import Member, TarReader
 
 THUMBNAIL = PixelBudget(max_pixels=480 * 340)
+STRIP, STRIP_FRAMES = PixelBudget(max_pixels=192 * 108), 12
 PICTURE_SHARDS = 8  # pictures come from so few shards as long as these have enough of each kind: each is read through
 # One of each kind a round, captioned ones every other time: half of a page shows what was made, half what was dropped.
 DECK = ("captioned", "filtered", "captioned", "unreadable", "captioned", "rejected", "captioned", "failed")
@@ -42,12 +44,13 @@ class Find:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A row with a thumbnail, or why there is none."""
+    """A row with a thumbnail, or why there is none. strip: of a clip, frames that were looked at and their seconds."""
 
     row: Row
     thumbnail: Picture | None
     facts: Mapping[str, Any]
     missing: str
+    strip: tuple[tuple[float, Picture], ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def finds(store: Store, plan: Plan, records: Mapping[str, Record], rows: Iterabl
         if captioned:
             yield from _from_corpus(store, records[shard], captioned)
         if others:
-            yield from _from_input(plan, inputs.get(shard), others)
+            yield from from_input(plan, inputs.get(shard), others)
 
 
 def _from_corpus(store: Store, record: Record, rows: list[Row]) -> Iterator[Find]:
@@ -133,7 +136,8 @@ def _find(row: Row, parts: Mapping[str, bytes]) -> Find:
     return Find(row=row, media=media, facts=kept, missing="" if media else "not in its corpus file")
 
 
-def _from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterator[Find]:
+def from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterator[Find]:
+    """Rows of one shard with their pictures from its input, read no further than the last of them."""
     wanted = {row.place: row for row in rows}
     why = "not in its input shard any more"
     try:
@@ -156,17 +160,27 @@ def _place(item: Sample | Broken) -> tuple[str, int]:
     return item.key, -1 if item.member_offset is None else item.member_offset
 
 
-async def thumbnails(found: Iterable[Find]) -> list[Shown]:
-    """Every find with its thumbnail; one original is held at a time."""
-    async with DecoderPool(1, Limits()) as decoder:
-        return [await _shown(decoder, each) for each in found]
+def frames_of(plan: Plan) -> FrameBudget | None:
+    """How the run looked at clips, None where it looked at pictures; here the frames are small."""
+    rule = plan.recipe["asking"].get("frames")
+    return FrameBudget(**{**rule, "pixels": STRIP, "multiple_of": 1}) if rule else None
 
 
-async def _shown(decoder: DecoderPool, find: Find) -> Shown:
-    thumbnail, missing = None, find.missing
-    if find.media is not None:
-        try:
-            thumbnail = (await decoder.decode(find.media, THUMBNAIL)).picture
-        except MediaError as error:
-            missing = REASONS[error.reason].meaning if error.reason in REASONS else error.reason
-    return Shown(row=find.row, thumbnail=thumbnail, facts=find.facts, missing=missing)
+async def thumbnails(found: Iterable[Find], frames: FrameBudget | None = None) -> list[Shown]:
+    """Every find with its thumbnail; one original is held at a time. frames: how clips are looked at, if they are."""
+    async with DecoderPool(1, Limits(), clips=frames.reader if frames else "") as decoder:
+        return [await _shown(decoder, each, frames) for each in found]
+
+
+async def _shown(decoder: DecoderPool, find: Find, frames: FrameBudget | None) -> Shown:
+    shown = Shown(row=find.row, thumbnail=None, facts=find.facts, missing=find.missing)
+    if find.media is None:
+        return shown
+    try:
+        if frames is None:
+            return replace(shown, thumbnail=(await decoder.decode(find.media, THUMBNAIL)).picture)
+        seen = await decoder.watch(find.media, frames)
+    except MediaError as error:
+        return replace(shown, missing=REASONS[error.reason].meaning if error.reason in REASONS else error.reason)
+    distinct = list(dict(zip(seen.times, seen.frames, strict=True)).items())
+    return replace(shown, strip=tuple(distinct[step] for step in steps(len(distinct), STRIP_FRAMES)))

@@ -11,13 +11,14 @@ from typing import IO, Any
 import webdataset as wds
 
 from captioner.errors import OutOfService
+from captioner.media.clip_format import HEAD_BYTES, clip_header
 from captioner.media.header import read_header
-from captioner.recipe import canonical
 from captioner.types import Sample
 from shards.commits import DataFile
 from shards.durable import writing
 from shards.journal import Entry
 from shards.ledger import Row, to_parquet
+from shards.sidecars import compact
 from shards.store import Building, Store
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
@@ -52,7 +53,7 @@ class ShardFiles:
         with writing("scratch for captioned media"):
             self._spool.write(sample.media)
         self._spooled += len(sample.media)
-        extension = read_header(sample.media).format
+        extension = _format(sample)
         self._kept[entry.row.key] = _Kept(
             at=at,
             size=len(sample.media),
@@ -101,6 +102,11 @@ class ShardFiles:
             self._spool.close()
 
 
+def _format(sample: Sample) -> str:
+    """By its first bytes, whatever its name was."""
+    return (clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)).format
+
+
 def _published(building: Building, name: str) -> None:
     if not building.publish():
         raise OutOfService(f"{name} is taken, although its attempt id is random: the store does not keep names apart")
@@ -110,7 +116,7 @@ def record_json(entry: Entry, sample: Sample) -> bytes:
     """A captioned sample's `.json`: its ledger row, the experts' facts and the source's own sidecar."""
     whole = entry.row.plain() | {"facts": entry.facts, "source": sample.meta.get("sidecar")}
     # engine_seconds differs from run to run; the ledger has it, and equal samples shall make equal shards.
-    return canonical({name: value for name, value in whole.items() if value is not None and name != "engine_seconds"})
+    return compact({name: value for name, value in whole.items() if value is not None and name != "engine_seconds"})
 
 
 class _Hashed:

@@ -12,13 +12,17 @@ from shards.keys import SeenKeys
 from shards.sidecars import MAX_SIDECAR_BYTES, BadSidecar, json_of, text_of
 from shards.tar import MAX_MEMBER_BYTES, Account, Damage, Member, TarReader
 
-# What a name promises; what a picture is, its first bytes say later.
-MEDIA: dict[str, Kind] = dict.fromkeys(
+# What a name promises; what a picture or a clip is, its first bytes say later.
+PICTURES: dict[str, Kind] = dict.fromkeys(
     (
         *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "ppm", "pgm"),
         *("heic", "heif", "avif", "jxl", "jp2", "j2k", "ico", "icns", "psd", "tga", "fits", "eps", "wmf", "svg", "pdf"),
     ),
     "image",
+)
+CLIPS: dict[str, Kind] = dict.fromkeys(
+    ("mp4", "m4v", "mov", "webm", "mkv", "avi", "ts", "m2ts", "mpg", "mpeg", "3gp", "flv", "wmv", "ogv", "m3u8", "mpd"),
+    "video",
 )
 USED = frozenset({"txt", "json"})
 CARRIED = frozenset(  # sidecars that datasets are known to have and nothing here opens
@@ -35,8 +39,8 @@ _BAD_SIDECAR = frozenset({"bad_sidecar"})
 class _Group:
     """The adjacent members of one key. split: the key came before, elsewhere in the shard.
 
-    media: the first picture; of a split group its first member. sidecars: the used ones' bytes, None for a damaged one.
-    lost: the first damaged member. alien: the first that nothing here opens.
+    media: the first picture or clip; of a split group its first member. sidecars: the used ones' bytes, None for a
+    damaged one. lost: the first damaged member. alien: the first that nothing here opens.
     """
 
     key: str
@@ -72,6 +76,7 @@ class TarReading:
 
     Every member belongs to a row: a sample, whose sidecars are carried by it, or a Broken of its own. A row has its
     sample's key; one more row beside it has `<member name>@<offset>`, so that no two rows of a shard share a key.
+    media: the extensions that are samples, PICTURES or CLIPS.
     """
 
     def __init__(
@@ -82,9 +87,11 @@ class TarReading:
         meta_of: MetaOf,
         take: int | None = None,
         max_member_bytes: int = MAX_MEMBER_BYTES,
+        media: Mapping[str, Kind] = PICTURES,
     ) -> None:
         sidecars = dict.fromkeys(USED, min(MAX_SIDECAR_BYTES, max_member_bytes))
-        held = dict.fromkeys(MEDIA, max_member_bytes) | sidecars
+        held = dict.fromkeys(media, max_member_bytes) | sidecars
+        self._media = media
         self._tar = TarReader(blob, max_member_bytes=max_member_bytes, held=held)
         self._shard = shard
         self._meta_of = meta_of
@@ -139,13 +146,13 @@ class TarReading:
         ext = item.ext
         if group.split:
             group.media = group.media or item
-        elif ext in group.offsets or (group.media is not None and ext in MEDIA):
+        elif ext in group.offsets or (group.media is not None and ext in self._media):
             first = group.offsets[ext] if ext in group.offsets or group.media is None else group.media.offset
             detail = f"the first is at byte {first}, this one at byte {item.offset}"
             return self._own_row(item, "duplicate_member", detail)
         elif ext in USED:
             group.sidecars[ext] = item.data
-        elif ext in MEDIA:
+        elif ext in self._media:
             group.media = item
         elif ext not in CARRIED:
             if group.alien is not None:
@@ -187,7 +194,7 @@ class TarReading:
         meta, flags = meta_and_flags(group.sidecars, self._meta_of)
         return Sample(
             key=group.key,
-            kind=MEDIA[media.ext],
+            kind=self._media[media.ext],
             media=media.data or b"",
             meta=meta,
             source_shard=self._shard,

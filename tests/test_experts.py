@@ -299,10 +299,38 @@ def test_large_print_is_read_quoted_and_placed_unless_ocr_is_off(reading: Expert
     assert sight.see(picture).lines == ()
 
 
-def test_of_a_video_the_middle_frame_is_described_and_called_a_frame(reading: Experts) -> None:
-    frames = [request_of(Image.new("RGB", (320, 240), colour)).images[0] for colour in ("red", "blue", "lime")]
-    text = asyncio.run(reading.caption(replace(request_of(candies()), images=tuple(frames)))).text
-    assert "video frame" in text and "blue" in text and "red" not in text
+def video_of(*frames: Image.Image) -> CaptionRequest:
+    images = tuple(request_of(frame).images[0] for frame in frames)
+    return replace(request_of(frames[0]), images=images, times=tuple(map(float, range(len(images)))))
+
+
+def test_of_a_video_is_told_what_changes_and_when(reading: Experts) -> None:
+    frames = [Image.new("RGB", (320, 240), colour) for colour in ("red", "red", "blue", "blue")]
+    caption = asyncio.run(reading.caption(video_of(*frames)))
+    assert "video" in caption.text and "between seconds 1 and 2" in caption.text
+    assert "main colours are red, at the end blue" in caption.text
+    assert caption.facts is not None and [each["second"] for each in caption.facts["frames"]] == [0, 1, 2, 3]
+
+
+def test_of_a_video_is_told_what_is_written_and_how_long(reading: Experts) -> None:
+    def sign(words: str) -> Image.Image:
+        board = Image.new("RGB", (900, 600), "#f4f0e0")
+        ImageDraw.Draw(board).text((120, 60), words, fill="#202020", font=ImageFont.load_default(size=80))
+        return board
+
+    text = asyncio.run(
+        reading.caption(video_of(sign("Harbour closed"), sign("Harbour closed"), sign("Open again")))
+    ).text
+    assert 'Up to second 1 one can read "Harbour closed".' in text
+    assert 'At the end one can read "Open again".' in text
+    assert "differ little" in text or "little changes" in text.lower()
+
+
+def test_a_video_whose_frames_are_one_says_nothing_of_change(reading: Experts) -> None:
+    frame = Image.new("RGB", (320, 240), "green")
+    still, pair = (asyncio.run(reading.caption(video_of(*frames))).text for frames in ([frame], [frame, frame]))
+    assert "frame looked at" not in still and "second" not in still
+    assert "differ little" in pair or "little changes" in pair.lower()
 
 
 def test_the_look_measures_light(sight: Sight) -> None:

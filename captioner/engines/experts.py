@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from captioner.errors import EngineUnavailable, RequestRefused
 from captioner.experts.seeing import Seeing
 from captioner.experts.weights import revision
-from captioner.presets import preset
+from captioner.presets import PRESETS
 from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest
 
@@ -28,7 +28,7 @@ class Experts:
     MODEL: ClassVar[str] = MODEL
     REVISION: ClassVar[str] = REVISION
     SLOTS: ClassVar[int] = 1
-    ASKING: ClassVar[Asking] = preset("experts")
+    ASKING: ClassVar[Asking] = PRESETS["experts"].asking
     PACKAGES: ClassVar[tuple[str, ...]] = ("onnxruntime", "rapidocr")
 
     async def __aenter__(self) -> Experts:
@@ -36,8 +36,8 @@ class Experts:
         return self
 
     async def caption(self, request: CaptionRequest) -> Caption:
-        """Describes the picture, or the middle one of a video's frames. Raises RequestRefused, EngineUnavailable."""
-        from captioner.experts.facts import to_json
+        """Describes the picture, or the video by its frames. Raises RequestRefused, EngineUnavailable."""
+        from captioner.experts import facts, moving
         from captioner.experts.fusion import describe
         from captioner.experts.voice import Voice
 
@@ -45,10 +45,17 @@ class Experts:
             raise EngineUnavailable("the experts are not loaded; enter the engine first")
         if not request.images:
             raise RequestRefused("a request without a picture")
-        noun = "picture" if len(request.images) == 1 else "video frame"
-        facts = await self._seeing.see(request.images[len(request.images) // 2])
-        text = describe(facts, Voice(seed=request.media_sha256, attempt=request.attempt), noun)
-        return Caption(text=text, finish_reason="stop", completion_tokens=len(text.split()), facts=to_json(facts))
+        voice = Voice(seed=request.media_sha256, attempt=request.attempt)
+        if request.times:
+            distinct = dict(zip(request.times, request.images, strict=True))
+            moments = [
+                moving.Moment(second=second, facts=await self._seeing.see(image)) for second, image in distinct.items()
+            ]
+            text, seen = moving.narrate(moments, voice), moving.to_json(moments)
+        else:
+            found = await self._seeing.see(request.images[0])
+            text, seen = describe(found, voice), facts.to_json(found)
+        return Caption(text=text, finish_reason="stop", completion_tokens=len(text.split()), facts=seen)
 
     async def __aexit__(self, *exc: object) -> None:
         if self._seeing is not None:

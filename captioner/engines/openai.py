@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from captioner.types import CaptionRequest, Picture, Sampling
+from captioner.engines.frames import Form, parts
+from captioner.types import CaptionRequest, Sampling
 
 # A checkpoint's generation_config.json becomes the server's default: Qwen2-VL's says top_k 1, so that a second ask
 # with a temperature would loop as the first did. Everything that shapes a draw is sent.
@@ -21,7 +21,7 @@ class Dialect:
     """How one kind of server differs from the others.
 
     honours_seed: the same seed draws the same tokens. SGLang 0.5.23 does so in its deterministic mode only.
-    id_field: the request's field whose value comes back in the answer's `id`.
+    id_field: the request's field whose value comes back in the answer's `id`. video: the form it takes a video in.
     """
 
     name: str
@@ -29,17 +29,21 @@ class Dialect:
     id_field: str | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     stream_options: Mapping[str, Any] = field(default_factory=lambda: {"include_usage": True})
+    video: Form = "pictures"
 
 
 DIALECTS = {
     "openai": Dialect(name="openai"),
-    "sglang": Dialect(name="sglang", id_field="rid", extras=_EVERY_DRAW, stream_options=_USAGE_IN_EVERY_EVENT),
+    "sglang": Dialect(
+        name="sglang", id_field="rid", extras=_EVERY_DRAW, stream_options=_USAGE_IN_EVERY_EVENT, video="clip"
+    ),
     "vllm": Dialect(
         name="vllm",
         honours_seed=True,
         id_field="request_id",
         extras=_EVERY_DRAW,
         stream_options=_USAGE_IN_EVERY_EVENT,
+        video="jpeg_list",
     ),
 }
 
@@ -49,7 +53,8 @@ class Asked:
     """Whom a request went to, and what its answer has to agree with.
 
     model: the name that is sent. names: those that the answer may give, for a model may be served under several.
-    request_id: sent where the dialect has a field for it; echoed: the answer must name it.
+    request_id: sent where the dialect has a field for it; echoed: the answer must name it. form: that a video's frames
+    went in, None for pictures.
     """
 
     model: str
@@ -59,26 +64,22 @@ class Asked:
     request_id: str = ""
     echoed: bool = False
     stream: bool = False
+    form: Form | None = None
 
 
 def payload(request: CaptionRequest, asked: Asked) -> dict[str, Any]:
-    """A chat completion: the pictures, as data URLs, before the prompt."""
-    parts = [{"type": "image_url", "image_url": {"url": data_url(each)}} for each in request.images]
-    content = [*parts, {"type": "text", "text": request.prompt}]
+    """A chat completion: the pictures or the video, as data URLs, before the prompt."""
+    seen = [{"type": kind, kind: {"url": b"".join(url).decode()}} for kind, url in parts(request, asked.dialect.video)]
+    content = [*seen, {"type": "text", "text": request.prompt}]
     return {"messages": [{"role": "user", "content": content}], **_settings(asked)}
-
-
-def data_url(picture: Picture) -> str:
-    """The only kind of URL that is ever sent: a server would fetch any other one."""
-    return "data:image/jpeg;base64," + binascii.b2a_base64(picture.jpeg, newline=False).decode()
 
 
 def body_of(request: CaptionRequest, asked: Asked) -> bytes:
     """The payload as JSON. Spliced, for a JSON writer looks at each of the 160,000 characters of a picture again."""
     pieces = [b'{"messages":[{"role":"user","content":[']
-    for picture in request.images:
-        encoded = binascii.b2a_base64(picture.jpeg, newline=False)
-        pieces += [b'{"type":"image_url","image_url":{"url":"data:image/jpeg;base64,', encoded, b'"}},']
+    for kind, url in parts(request, asked.dialect.video):
+        name = kind.encode()
+        pieces += [b'{"type":"', name, b'","', name, b'":{"url":"', *url, b'"}},']
     text = json.dumps({"type": "text", "text": request.prompt})
     pieces.append(f"{text}]}}],{json.dumps(_settings(asked))[1:]}".encode())
     return b"".join(pieces)

@@ -88,8 +88,9 @@ def whole_caption(caption: Caption, asked: Asked) -> Caption:
     # Half a character at the cut: vLLM leaves it out, SGLang and transformers write U+FFFD.
     text = caption.text.rstrip("\ufffd") if caption.finish_reason in ("length", "loop") else caption.text
     ignored = asked.sampling.temperature > 0 and not asked.dialect.honours_seed
-    flags = caption.flags | {"seed_ignored"} if ignored else caption.flags
-    return replace(caption, text=text, engine=asked.dialect.name, flags=flags)
+    flags = {"seed_ignored": ignored, f"frames_as_{asked.form}": asked.form is not None}
+    told = caption.flags.union(flag for flag, is_so in flags.items() if is_so)
+    return replace(caption, text=text, engine=asked.dialect.name, flags=told)
 
 
 def parsed(body: bytes) -> dict[str, Any]:

@@ -55,7 +55,7 @@ SAME_AS = {
 
 
 def describe(facts: Facts, voice: Voice, noun: str = "picture") -> str:
-    """Several sentences about the facts. noun: what is described, "picture" or "video frame"."""
+    """Several sentences about the facts. noun: what is described."""
     groups = _grouped(facts)
     tag = facts.tags[0] if facts.tags else None
     told = next((group for group in groups if tag is None or tag.name in SAME_AS.get(group[0].name, ())), None)
@@ -92,16 +92,17 @@ def _subject(tag: Tag | None, told: list[Thing] | None, facts: Facts, voice: Voi
         return f"{_counted(told, facts, voice)}{alike}{_places(told)}"
     if tag is None:
         return ""
-    return f"{_hedge(voice, many=False)} {tag.phrase}" if tag.hedged else f"{tag.phrase}{_alike(tag)}"
+    return f"{hedge(voice, many=False)} {tag.phrase}" if tag.hedged else f"{tag.phrase}{_alike(tag)}"
 
 
 def _alike(tag: Tag) -> str:
     return f" resembling the {tag.resembles}" if tag.resembles else ""
 
 
-def _hedge(voice: Voice, *, many: bool) -> str:
-    hedge = voice.pick("hedge", HEDGES)
-    return hedge.replace("looks", "look").replace("appears", "appear").replace("seems", "seem") if many else hedge
+def hedge(voice: Voice, *, many: bool) -> str:
+    """What an unsure thing is called: "what looks like"."""
+    words = voice.pick("hedge", HEDGES)
+    return words.replace("looks", "look").replace("appears", "appear").replace("seems", "seem") if many else words
 
 
 def _grouped(facts: Facts) -> list[list[Thing]]:
@@ -117,7 +118,7 @@ def _counted(group: list[Thing], facts: Facts, voice: Voice) -> str:
     name, count = group[0].name, len(group)
     number = counted(name, count)
     if any(thing.hedged for thing in group):
-        return f"{_hedge(voice, many=count > 1)} {number}"
+        return f"{hedge(voice, many=count > 1)} {number}"
     if name in facts.more:
         return f"at least one {name}" if count == 1 else f"at least {number}"
     return number
@@ -179,7 +180,7 @@ def _written(facts: Facts, voice: Voice) -> Iterator[str]:
 
 
 def _quoted(lines: tuple[Line, ...]) -> str:
-    return listed([f'"{_clipped(line)}"' for line in lines])
+    return listed([f'"{clipped(line)}"' for line in lines])
 
 
 def _middle(lines: tuple[Line, ...]) -> tuple[float, float]:
@@ -187,5 +188,6 @@ def _middle(lines: tuple[Line, ...]) -> tuple[float, float]:
     return across, sum((line.box[1] + line.box[3]) / 2 for line in lines) / len(lines)
 
 
-def _clipped(line: Line) -> str:
+def clipped(line: Line) -> str:
+    """A line as it is quoted: whole words of its first LONGEST_QUOTE characters."""
     return line.text if len(line.text) <= LONGEST_QUOTE else line.text[:LONGEST_QUOTE].rsplit(" ", 1)[0] + " ..."

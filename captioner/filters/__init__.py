@@ -1,7 +1,11 @@
-"""SCREENS judge a sample before the engine, FILTERS judge its caption after; one file and one line a part."""
+"""SCREENS judge a sample before the engine, FILTERS judge its caption after; one file and one line a part.
+
+Every dataset has all FILTERS, in this order, unless its script says otherwise; screens are what a script names.
+"""
 
 SCREENS = {
     "format": "captioner.filters.format:Format",
+    "container": "captioner.filters.container:Container",
     "bytes": "captioner.filters.bytes:Bytes",
     "pixels": "captioner.filters.pixels:Pixels",
     "resolution": "captioner.filters.resolution:Resolution",

@@ -1,4 +1,4 @@
-"""Keeps pictures that are large enough, measured upright."""
+"""Keeps pictures and clips that are large enough, measured upright."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Resolution:
             raise ValueError(f"no mode {self.mode!r}; there is {', '.join(get_args(Mode))}")
 
     def __call__(self, sample: Sample, header: Header) -> str | None:
+        if not header.width and sample.kind == "video":
+            return None  # not known before a clip is opened; it is screened again then
         shorter = min(header.width, header.height)
         enough = {
             "both": shorter > self.more_than,

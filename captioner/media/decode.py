@@ -90,7 +90,7 @@ def decode(media: bytes, budget: PixelBudget, max_pixels: int) -> Decoded:
         if envelope.format == "JPEG" and _closed_early(media, envelope, loaded):
             raise MediaError("truncated_image", "this JPEG was closed before its last pixel")
         srgb, icc_ignored = to_srgb(_shrunk_and_upright(loaded), loaded.image.info.get("icc_profile"))
-        picture = _encode(srgb)
+        picture = encoded(srgb)
     width, height = loaded.stored[::-1] if loaded.turn >= 5 else loaded.stored
     seen = {
         "rotated": loaded.rotated,
@@ -226,7 +226,8 @@ def _shrunk_and_upright(loaded: Loaded) -> Image.Image:
     return pixels.copy() if pixels is loaded.image else pixels  # Pillow wants a folder to save an opened picture
 
 
-def _encode(srgb: Image.Image) -> Picture:
+def encoded(srgb: Image.Image) -> Picture:
+    """Bounded RGB pixels as the JPEG that engines get."""
     srgb.info.clear()  # Pillow would write the original's comment
     out = BytesIO()
     srgb.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=JPEG_SUBSAMPLING)

@@ -1,4 +1,4 @@
-"""`make demo`: pack real photographs into shards, recaption them, prove the corpus and show it."""
+"""`make demo`: pack photographs and clips into shards, recaption them, prove both corpora and show them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from captioner.reasons import REASONS
+from pipelines.demo.clips import demo_clips
 from pipelines.demo.pictures import demo_samples
 from shards import commits, ledger
 from shards.pack import pack
@@ -29,26 +30,29 @@ def demo(folder: Path) -> int:
         console.print(f"{folder} is there and not of this demo: choose another with make demo OUT=…")
         return 2
     shutil.rmtree(folder, ignore_errors=True)
-    shards, out = folder / "shards", folder / "out"
-    samples = demo_samples()
-    names = pack(Store(str(shards)), samples, SHARD_SAMPLES)
+    shards, clips = folder / "shards", folder / "clips"
+    samples, videos = demo_samples(), demo_clips()
+    names = [*pack(Store(str(shards)), samples, SHARD_SAMPLES), *pack(Store(str(clips)), videos, SHARD_SAMPLES)]
     (folder / MARK).touch()
-    console.print(f"packed {len(samples)} samples into {len(names)} shards in {shards}", highlight=False)
-    run = [sys.executable, str(ROOT / "pipelines/recap_datacomp.py"), "--input", str(shards), "--output", str(out)]
-    recap = [sys.executable, "-m", "pipelines"]
-    for command in (run, [*recap, "verify", str(out)], [*recap, "report", str(out)]):
-        console.rule(" ".join(["$", *(Path(word).name if "/" in word else word for word in command)]), align="left")
-        code = subprocess.run(command, cwd=ROOT, check=False).returncode
-        if code:
-            return code
-    show(console, Store(str(out)))
-    console.print(f"[bold]Open {out}/report.html[/bold] to see every picture with its captions.", highlight=False)
+    told = f"packed {len(samples)} pictures and {len(videos)} clips into {len(names)} shards in {folder}"
+    console.print(told, highlight=False)
+    for script, given, out in (("datacomp", shards, folder / "out"), ("webvid", clips, folder / "out-clips")):
+        run = [sys.executable, str(ROOT / f"pipelines/recap_{script}.py"), "--input", str(given), "--output", str(out)]
+        recap = [sys.executable, "-m", "pipelines"]
+        for command in (run, [*recap, "verify", str(out)], [*recap, "report", str(out)]):
+            console.rule(" ".join(["$", *(Path(word).name if "/" in word else word for word in command)]), align="left")
+            code = subprocess.run(command, cwd=ROOT, check=False).returncode
+            if code:
+                return code
+    for what, out in (("picture", folder / "out"), ("clip", folder / "out-clips")):
+        show(console, Store(str(out)), what)
+        console.print(f"[bold]Open {out}/report.html[/bold] to see every {what} with its captions.", highlight=False)
     return 0
 
 
-def show(console: Console, store: Store) -> None:
+def show(console: Console, store: Store, what: str) -> None:
     """A table of old and new captions, in shard order."""
-    table = Table(show_lines=True, title="What became of each picture", title_justify="left")
+    table = Table(show_lines=True, title=f"What became of each {what}", title_justify="left")
     for name in ("key", "outcome", "before", "now"):
         table.add_column(name)
     for shard in sorted(commits.committed(store)):

@@ -56,7 +56,7 @@ def _odd_ones() -> Iterator[tuple[str, str, bytes, str]]:
     sunset = (PHOTOS / "sunset_by_aitzol_berasategi.jpg").read_bytes()
     wine = Image.open(PHOTOS / "wine_by_jakkub_mede.jpg")
     life = Image.open(PHOTOS / "life_by_aitzol_berasategi.jpg")
-    yield "sign.jpg", "jpg", _jpeg(_sign("FRESH BREAD", "OPEN 7 TO 5", "CLOSED ON MONDAYS")), "shop sign template"
+    yield "sign.jpg", "jpg", _jpeg(sign("FRESH BREAD", "OPEN 7 TO 5", "CLOSED ON MONDAYS")), "shop sign template"
     yield "again.jpg", "jpg", sunset, "sunset (again)"
     yield "sideways.jpg", "jpg", _jpeg(wine.transpose(Image.Transpose.ROTATE_90), orientation=6), "IMG_0007 rotated"
     yield "print.jpg", "jpg", _jpeg(life.convert("CMYK")), "life, print version"
@@ -69,7 +69,7 @@ def _odd_ones() -> Iterator[tuple[str, str, bytes, str]]:
     yield "drawing.jpg", "jpg", b"<svg xmlns='http://www.w3.org/2000/svg' width='900' height='900'/>", "vector art"
 
 
-def _sign(*lines: str) -> Image.Image:
+def sign(*lines: str) -> Image.Image:
     """A painted board with something to read on it."""
     board = Image.new("RGB", (960, 640), (244, 236, 214))
     draw = ImageDraw.Draw(board)

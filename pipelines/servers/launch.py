@@ -24,9 +24,9 @@ class ServerSpec:
     """What one replica serves and on what; the same spec on two nodes gives two equal servers.
 
     model: a hub id or a folder. revision: the hub's commit. served_name: what clients call it, the model by default.
-    tensor_parallel: GPUs of one node. memory_fraction: of a GPU's memory, weights included. context_tokens: 0 for the
-    checkpoint's own. passed: names of environment variables that the server gets beside the harmless ones, such as
-    HF_TOKEN for a gated model. flags: handed on as they are.
+    max_images, max_videos: of one request. tensor_parallel: GPUs of one node. memory_fraction: of a GPU's memory,
+    weights included. context_tokens: 0 for the checkpoint's own. passed: names of environment variables that the server
+    gets beside the harmless ones, such as HF_TOKEN for a gated model. flags: handed on as they are.
     """
 
     engine: str
@@ -38,6 +38,7 @@ class ServerSpec:
     tensor_parallel: int = 1
     memory_fraction: float = 0.85
     max_images: int = 1
+    max_videos: int = 0
     context_tokens: int = 0
     offline: bool = False
     passed: tuple[str, ...] = ()
@@ -163,7 +164,10 @@ def command(spec: ServerSpec, port: int, python: str, key: str = "") -> Launch:
     argv += ["--served-model-name", spec.served_name or spec.model, *dialect.flags]
     argv += ["--revision", spec.revision] if spec.revision else []
     argv += [dialect.context_tokens, str(spec.context_tokens)] if spec.context_tokens else []
-    argv += [dialect.max_images, json.dumps({"image": spec.max_images, "video": 0}, separators=(",", ":"))]
+    argv += [
+        dialect.max_images,
+        json.dumps({"image": spec.max_images, "video": spec.max_videos}, separators=(",", ":")),
+    ]
     argv += ["--allowed-media-domains", NO_DOMAIN, dialect.tensor_parallel, str(spec.tensor_parallel)]
     on_cpu = spec.device == "cpu"
     argv += dialect.cpu_flags if on_cpu else [dialect.memory_fraction, str(spec.memory_fraction)]

@@ -3,5 +3,7 @@
 SOURCES = {
     "datacomp": "shards.sources.datacomp:Datacomp",
     "laion": "shards.sources.laion:Laion",
+    "webvid": "shards.sources.webvid:Webvid",
+    "valor": "shards.sources.valor:Valor",
     "folder": "shards.sources.folder:Folder",
 }

@@ -1,4 +1,4 @@
-"""Plain pictures in folders, captioned as shards of 1,000: `a.txt` and `a.json` beside `a.jpg` are its sidecars."""
+"""Plain pictures or clips in folders, captioned as shards of 1,000: `a.txt` and `a.json` beside `a.jpg` go with it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from captioner.errors import Refused, SourceError
-from captioner.types import Broken, Sample, ShardInput
+from captioner.types import Broken, Kind, Sample, ShardInput
 from shards.blob import Listed, OpenBlob
-from shards.samples import MEDIA, USED, MetaOf, meta_and_flags
+from shards.samples import CLIPS, PICTURES, USED, MetaOf, meta_and_flags
 from shards.sidecars import MAX_SIDECAR_BYTES
 from shards.sources import img2dataset
 from shards.tar import MAX_MEMBER_BYTES, Account
 from shards.tar_header import clean_name, shown_name
 
+EXTENSIONS = {"image": PICTURES, "video": CLIPS}
+TARS = {"image": "datacomp", "video": "webvid"}
 META = img2dataset.Mapped(text=img2dataset.TEXT, numbers=img2dataset.NUMBERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """Every picture under the input, by its extension. pictures_per_shard: how many one commit record covers."""
+    """Every picture under the input, by its extension, or every clip. pictures_per_shard: of one commit record."""
 
     version: ClassVar[int] = 1
     max_member_bytes: int = MAX_MEMBER_BYTES
     pictures_per_shard: int = 1000
+    kind: Kind = "image"
 
     def __post_init__(self) -> None:
         if self.pictures_per_shard < 1:
@@ -37,18 +40,23 @@ class Folder:
     def plan(self, listing: Sequence[Listed]) -> list[ShardInput]:
         """The pictures, sorted by URL, in shards `pictures-00000` and on. Raises Refused when there is none."""
         found = {one.url: one for one in listing}
-        pictures = sorted(url for url in found if _extension(url) in MEDIA)
+        pictures = sorted(url for url in found if _extension(url) in EXTENSIONS[self.kind])
         if not pictures:
             seen = f"{len(listing)} objects, such as {listing[0].url}" if listing else "nothing at all"
-            raise Refused(f"no picture under the input, but {seen}; for tars there is pipelines/recap_datacomp.py")
+            raise Refused(
+                f"no {self.kind} under the input, but {seen}; for tars there is pipelines/recap_{TARS[self.kind]}.py"
+            )
         root = _root(pictures)
         count = self.pictures_per_shard
         parts = [pictures[start : start + count] for start in range(0, len(pictures), count)]
-        return [_shard(f"pictures-{number:05d}", root, part, found) for number, part in enumerate(parts)]
+        name = "pictures" if self.kind == "image" else "clips"
+        return [_shard(f"{name}-{number:05d}", root, part, found) for number, part in enumerate(parts)]
 
     def read(self, shard: ShardInput, open_blob: OpenBlob) -> FolderReading:
         """One shard's pictures. Its objects are opened one by one while it is iterated."""
-        return FolderReading(shard=shard, open_blob=open_blob, meta_of=META, max_member_bytes=self.max_member_bytes)
+        return FolderReading(
+            shard=shard, open_blob=open_blob, meta_of=META, max_member_bytes=self.max_member_bytes, kind=self.kind
+        )
 
 
 def _extension(url: str) -> str:
@@ -77,6 +85,7 @@ class FolderReading:
     open_blob: OpenBlob
     meta_of: MetaOf
     max_member_bytes: int
+    kind: Kind
     _read: dict[str, int] = field(default_factory=dict)  # URL -> bytes, each object counted once
     _keys: set[str] = field(default_factory=set)
 
@@ -93,7 +102,7 @@ class FolderReading:
 
     def __iter__(self) -> Iterator[Sample | Broken]:
         members = {url: (size, etag) for url, size, etag in self.shard.members}
-        pictures = [url for url in members if _extension(url) in MEDIA]
+        pictures = [url for url in members if _extension(url) in EXTENSIONS[self.kind]]
         for url in pictures[: self.shard.take]:
             yield self._picture(url, members)
 
@@ -112,7 +121,7 @@ class FolderReading:
         meta, flags = meta_and_flags(sidecars, self.meta_of)
         return Sample(
             key=key,
-            kind=MEDIA[_extension(url)],
+            kind=self.kind,
             media=self._bytes(url, size, etag),
             meta=meta,
             source_shard=self.shard.shard,

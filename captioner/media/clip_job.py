@@ -1,0 +1,58 @@
+"""Clips in a decoder process: what it imports before its doors close, and how it answers."""
+
+from __future__ import annotations
+
+import io
+import os
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from captioner.errors import MediaError
+from captioner.media.watch import watch
+from captioner.media.wire import Header
+from captioner.types import FrameBudget, PixelBudget
+
+
+def warm_up(reader: str) -> None:
+    """Look at one small clip: what is imported or opened late is imported and opened now, while it still can be."""
+    os.environ.setdefault("PATH", "")  # decord adds to it
+    av.logging.set_level(None)
+    watch(io.BytesIO(_small_clip()), FrameBudget(pixels=PixelBudget(max_pixels=64), max_frames=4, reader=reader), 2**20)
+
+
+def answer(asked: Header, media: BinaryIO) -> tuple[Header, bytes]:
+    """The frames of a clip, each distinct one once, and what is known of it; or the reason why there are none."""
+    pixels = PixelBudget(**asked["frames"].pop("pixels"))
+    try:
+        decoded = watch(media, FrameBudget(pixels=pixels, **asked["frames"]), asked["most_pixels"])
+    except MediaError as error:
+        return {"reason": error.reason, "detail": error.detail}, b""
+    distinct = list(dict.fromkeys(decoded.frames))
+    place = {picture: n for n, picture in enumerate(distinct)}
+    header = {
+        "original": [decoded.width, decoded.height],
+        "pictures": [[picture.width, picture.height, len(picture.jpeg)] for picture in distinct],
+        "order": [place[picture] for picture in decoded.frames],
+        "times": decoded.times,
+        "duration": decoded.duration,
+        "flags": sorted(decoded.flags),
+        "signals": dict(decoded.signals),
+    }
+    return header, b"".join(picture.jpeg for picture in distinct)
+
+
+def _small_clip() -> bytes:
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=2)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 60 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 2)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()

@@ -1,0 +1,29 @@
+"""WebVid: recaption clips of stock video into an ELVA-Video corpus, looked at once a second.
+
+    python pipelines/recap_webvid.py --input s3://bucket/webvid --output s3://bucket/elva-video --engine vllm --model …
+
+ELVA (arXiv 2503.18422) recaptions 2M WebVid clips with Qwen2-VL at one frame a second of at most 360*420 px.
+"""
+
+from __future__ import annotations
+
+from captioner.filters import SCREENS
+from captioner.registry import part
+from pipelines.cli import main
+from pipelines.options import Dataset
+from shards.sources import SOURCES
+
+WEBVID = Dataset(
+    summary=__doc__,
+    kind="video",
+    source=part(SOURCES, "webvid"),
+    screens=(
+        part(SCREENS, "container"),
+        part(SCREENS, "bytes", at_most=2**31),
+        part(SCREENS, "resolution", more_than=128, mode="short"),
+        part(SCREENS, "aspect"),
+    ),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(WEBVID))
