@@ -22,6 +22,7 @@ from captioner.prompts import prompt
 from captioner.types import Sampling
 from trainer import checkpoint, start
 from trainer.answer import Speaker
+from trainer.data.clips import Look
 from trainer.data.entries import Reader
 from trainer.data.feeds import open_feed
 from trainer.describe import MODELS, describe
@@ -147,7 +148,8 @@ def evaluate(words: Sequence[str], console: Console) -> int:
         hold_out=options.hold_out,
         held_out=bool(options.hold_out),
     )
-    feeds = [open_feed(word, options.images, manners.frames) for word in options.data]
+    look = Look(images=options.images, frames=manners.frames, side=2 * manners.max_side)
+    feeds = [open_feed(word, look) for word in options.data]
     scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
     if options.json:
         print(json.dumps({name: dataclasses.asdict(each) for name, each in scores.items()}))

@@ -13,6 +13,7 @@ import tyro
 from captioner.errors import Refused
 from captioner.registry import UnknownPart
 from trainer.checkpoint import Checkpoint, refuse_far
+from trainer.data.clips import Look
 from trainer.data.entries import Feed, Reader, Unfit
 from trainer.data.feeds import open_feed
 from trainer.data.lane import Order
@@ -172,8 +173,12 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
     stage = guided(stage_of(options.stage), options.teacher)
     told = dict(there.told["job"]) if there is not None else {}
     pinned = {each["name"]: each["version"] for each in told.get("feeds", [])}
-    frames = options.changes.frames or stage.pictures.frames
-    feeds = [open_feed(word, options.images, frames, pinned) for word in options.data]
+    look = Look(
+        images=options.images,
+        frames=options.changes.frames or stage.pictures.frames,
+        side=2 * (options.changes.max_side or stage.pictures.max_side),
+    )
+    feeds = [open_feed(word, look, pinned) for word in options.data]
     stage = changed(stage, options.changes, feeds)
     reader = Reader(
         stage=stage,
