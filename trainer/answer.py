@@ -1,7 +1,8 @@
-"""A trained model that answers: one picture and a question in, one text out."""
+"""A trained model that answers: one picture, or a video's frames, and a question in; one text out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,24 @@ class Speaker:
         self.model: Any = weights.load(folder, dtype).to(self.device).eval()
         self.patch = self.model.config.patch_side
 
-    def pixels(self, media: bytes) -> torch.Tensor:
-        """(3, H, W), or (1, 3, H, W) for ELVA. Raises MediaError."""
-        header = read_header(media)
-        grid = self.manners.grid((header.width, header.height), self.patch)
-        seen = normalised(picture(media, grid, self.patch).to(self.device), self.model.dtype)
-        return seen if self.manners.family == "eve-v2" else seen[None]
+    def pixels(self, frames: Sequence[bytes]) -> torch.Tensor:
+        """(3, H, W) of the middle frame for EVE; (F, 3, H, W) for ELVA, at most as many as it was trained with.
 
-    def answer(self, media: bytes, question: str, sampling: Sampling) -> Answer:
-        """What the model says of an encoded picture. Raises MediaError."""
-        seen = self.pixels(media)
+        Raises MediaError.
+        """
+        most = self.manners.frames if self.manners.family == "elva" else 1
+        taken = (
+            frames if len(frames) <= most else [frames[len(frames) * (2 * at + 1) // (2 * most)] for at in range(most)]
+        )
+        header = read_header(taken[0])
+        grid = self.manners.grid((header.width, header.height), self.patch)
+        stored = torch.stack([picture(each, grid, self.patch) for each in taken])
+        seen = normalised(stored.to(self.device), self.model.dtype)
+        return seen if self.manners.family == "elva" else seen[0]
+
+    def answer(self, frames: Sequence[bytes], question: str, sampling: Sampling) -> Answer:
+        """What the model says of an encoded picture, or of a video's frames. Raises MediaError."""
+        seen = self.pixels(frames)
         tokens = self.model.model.vision_tower.tokens(seen)
         prompt = encode(pieces(self.manners.template, question), self.words.ids, [tokens], self.words.image_token_id)
         return self.say(prompt.ids, seen, sampling)

@@ -194,7 +194,7 @@ def caption(words: Sequence[str], console: Console) -> int:
     sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
     for path in options.pictures:
         try:
-            said = speaker.answer(path.read_bytes(), options.question, sampling)
+            said = speaker.answer([path.read_bytes()], options.question, sampling)
             print(said.text if len(options.pictures) == 1 else f"{path}\t{said.text}")
         except (MediaError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)

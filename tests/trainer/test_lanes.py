@@ -226,6 +226,16 @@ def test_a_clip_s_frames_are_whole_seconds_and_as_many_as_were_planned(tmp_path:
         )
 
 
+def test_a_committed_clip_is_seen_in_as_many_frames_as_its_ledger_and_the_stage_allow(tmp_path: Path) -> None:
+    out = made.video_corpus(tmp_path)
+    stage = replace(STAGES["elva-2"], pictures=Pictures(mode="longest_edge", max_side=56, tokens=21, frames=4))
+    own = Reader(stage=stage, tokenize=spelled, image_token_id=0, patch=14)
+    for most, taken in ((4, {4}), (32, {6, 7})):  # clips of 6 and 7 seconds; one was looked at in pairs of frames
+        with Loader([open_feed(str(out), Look(frames=most))], own, Order(lanes=1, budget=2048, window=1)) as loader:
+            batch = next(iter(loader))[0]
+        assert batch.bad == {} and {len(each) for each in batch.pictures_F3HW} == taken
+
+
 def test_a_conversation_that_no_template_takes_is_counted(tmp_path: Path) -> None:
     path = made.llava(tmp_path, pictures=3)
     rows = json.loads(path.read_text())

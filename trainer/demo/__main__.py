@@ -206,7 +206,7 @@ def speaks(run: Path, pictures: list[Shown], console: Console) -> bool:
     # Sized as in training: to know pictures by heart is to know their very patches.
     speaker, right = Speaker(run, mode="train"), 0
     for number, each in enumerate(pictures):
-        said = speaker.answer(each.media, QUESTION, Sampling(max_tokens=160)).text
+        said = speaker.answer([each.media], QUESTION, Sampling(max_tokens=160)).text
         nearest = max(pictures, key=lambda other: likeness(said, other.caption))
         right += nearest.caption == each.caption
         if number % 5 == 1:
