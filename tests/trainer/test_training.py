@@ -98,7 +98,7 @@ def on_two(told: list[str]) -> None:
     """The command by torchrun, as two processes that talk through gloo."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
     command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "pipelines", "train", *told]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
 def alike(one: Path, other: Path) -> None:
