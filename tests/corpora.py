@@ -130,7 +130,8 @@ async def line_of(
     """What a worker keeps open, without the worker."""
     engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
     async with AsyncExitStack() as opened:
-        decoder = await opened.enter_async_context(DecoderPool(1, recipe.limits))
+        clips = recipe.asking.frames.reader if recipe.asking.frames else ""
+        decoder = await opened.enter_async_context(DecoderPool(1, recipe.limits, clips=clips))
         slots = await opened.enter_async_context(Slots(engine, 16))
         external = external_of(recipe.asking.told)
         if external is not None:
