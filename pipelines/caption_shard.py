@@ -177,7 +177,7 @@ class _Judging:
             self.from_journal += 1
             self._add(entry, item)
             return
-        await self.line.gate.enter(len(item.media), self.turn)
+        await self.line.gate.enter(item.size, self.turn)
         group.create_task(self._judge(item))
 
     async def _judge(self, sample: Sample) -> None:
@@ -192,13 +192,13 @@ class _Judging:
             if (replica := self.line.quality.saw(outcome)) is not None:
                 await self.line.distrust(replica)
         finally:
-            self.line.gate.leave(len(sample.media))
+            self.line.gate.leave(sample.size)
 
     def _add(self, entry: Entry, sample: Sample | None = None) -> None:
         self.files.add(entry, sample)
         progress = self.line.open[self.attempt]
         progress.outcomes[entry.row.outcome] += 1
-        progress.bytes_judged += len(sample.media) if sample else 0
+        progress.bytes_judged += sample.size if sample else 0
 
     async def _note(self, entry: Entry) -> None:
         late = time.monotonic() - self.written > self.line.pace.journal_seconds
@@ -240,7 +240,7 @@ def _batch(samples: Iterator[Sample | Broken]) -> list[Sample | Broken]:
     size = 0
     while len(batch) < BATCH and size < BATCH_BYTES and (item := next(samples, None)) is not None:
         batch.append(item)
-        size += len(item.media) if isinstance(item, Sample) else 0
+        size += item.size if isinstance(item, Sample) else 0
     return batch
 
 
