@@ -11,15 +11,17 @@ from typing import Any
 from captioner.captioning import Captioner
 from captioner.errors import MediaError
 from captioner.image_tokens import image_tokens
+from captioner.media.clip_format import header_of
 from captioner.media.decode import bounded_size
-from captioner.media.header import read_header
+from captioner.media.picks import filled, steps
 from captioner.recipe import Recipe
 from captioner.request import prompt_for
-from captioner.types import Broken, Information, Sample, ShardInput
+from captioner.types import Broken, FrameBudget, Information, Sample, ShardInput
 from pipelines.costs import Price
 
 # Accepted captions a second and GPU as published: EVEv2's 700,000 a day on eight A100-40G, ELVA's Qwen2-VL-7B on A100.
 PUBLISHED = {"densefusion": 1.01, "qwen2-vl": 1.09}
+USUAL_SECONDS, MOST_SECONDS = 18.0, 86_400.0  # WebVid's average clip (arXiv 2104.00650); a day
 CHARACTERS_A_TOKEN = 4  # of English prompts, roughly
 
 
@@ -75,14 +77,24 @@ def look(recipe: Recipe, source: Any, shards: list[ShardInput], captioner: Capti
 
 def _dropped(sample: Sample, captioner: Captioner, recipe: Recipe, seen: Seen) -> str | None:
     try:
-        header = read_header(sample.media)
+        header = header_of(sample)
     except MediaError as error:
         return error.reason
     if (reason := captioner.screen(sample, header)) is not None:
         return reason
+    if recipe.asking.frames is not None:
+        seen.image_tokens += clip_tokens(sample.meta.get("source_seconds"), recipe.asking.frames)
+        return None
     size = bounded_size(header.width, header.height, recipe.asking.budget)
     seen.image_tokens += image_tokens(*size, recipe.asking.budget)
     return None
+
+
+def clip_tokens(seconds: object, frames: FrameBudget) -> int:
+    """Tokens of a clip of so many seconds, as its source tells them, else of a usual one; frames at their largest."""
+    known = float(seconds) if isinstance(seconds, int | float) and 0 < seconds < MOST_SECONDS else USUAL_SECONDS
+    count = len(filled(steps(max(1, int(known * frames.per_second)), frames.max_frames), frames.multiple_of))
+    return count // frames.multiple_of * (frames.pixels.max_pixels // frames.pixels.multiple_of**2)
 
 
 def estimate(

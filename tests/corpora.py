@@ -118,7 +118,8 @@ async def caption(
     """The named shards, one after another, as a worker captions them."""
     engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
     async with AsyncExitStack() as opened:
-        decoder = await opened.enter_async_context(DecoderPool(1, recipe.limits))
+        clips = recipe.asking.frames.reader if recipe.asking.frames else ""
+        decoder = await opened.enter_async_context(DecoderPool(1, recipe.limits, clips=clips))
         slots = await opened.enter_async_context(Slots(engine, 16))
         external = external_of(recipe.asking.told)
         if external is not None:
