@@ -184,7 +184,7 @@ class DecoderPool:
             try:  # the picture may not be at fault: once more, in a process that has seen no other
                 return await self._decode_once(header, media)
             except ChildDied as death:
-                raise MediaError(death.reason, "the decoder process died twice on this picture") from None
+                raise MediaError(death.reason, "the decoder process died twice on it") from None
 
     async def _decode_once(self, header: Header, media: bytes | Spooled) -> Decoded:
         if not self._entered:
