@@ -5,7 +5,7 @@ PYTHON ?= python3
 OUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines check bench chaos filter-report clean
+.PHONY: help demo train-demo test test-engines check bench chaos filter-report clean
 
 help: ## what each word does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,11 +17,19 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e .[dev]
+	$(BIN)/pip install --quiet -c constraints.txt -e .[dev,train]
+	@touch $@
+
+$(VENV)/installed-train: $(VENV)/installed
+	$(BIN)/pip install --quiet -c constraints.txt -e .[train]
 	@touch $@
 
 demo: $(VENV)/installed ## set up, caption real photographs, verify, and write demo/out/report.html
 	$(BIN)/python -m pipelines.demo $(OUT)
+
+train-demo: $(VENV)/installed-train ## all stages of EVEv2 and ELVA on the demo's corpus, on a CPU, in OUT/train
+	test -d $(OUT)/out/manifests || $(BIN)/python -m pipelines.demo $(OUT)
+	$(BIN)/python -m trainer.demo $(OUT)/out $(OUT)/train
 
 test: $(VENV)/installed-dev ## set up and run the tests
 	$(BIN)/python -m pytest

@@ -187,7 +187,7 @@ def _about_pictures(engine: type, model: str, wishes: Wishes) -> Asking:
             )
         return replace(own, trim=wishes.trim)
     chosen = _chosen(own, model, wishes.preset)
-    asking = _long(replace(chosen.asking, trim=wishes.trim), wishes.max_tokens)
+    asking = with_max_tokens(replace(chosen.asking, trim=wishes.trim), wishes.max_tokens)
     if wishes.external not in KINDS:
         raise UnknownPart(f"no --external {wishes.external!r} here; there is {', '.join(KINDS)}")
     if wishes.external != "none":
@@ -195,7 +195,8 @@ def _about_pictures(engine: type, model: str, wishes: Wishes) -> Asking:
     return _worded(asking, wishes.prompt_file) if wishes.prompt_file else asking
 
 
-def _long(asking: Asking, max_tokens: int) -> Asking:
+def with_max_tokens(asking: Asking, max_tokens: int) -> Asking:
+    """Asked so that a first answer has at most so many tokens, 0 for as many as before. Raises Refused."""
     if max_tokens < 0:
         raise Refused(f"--max-tokens {max_tokens}: 1 or more would be right, or 0 for the preset's")
     if not max_tokens:

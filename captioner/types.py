@@ -195,6 +195,7 @@ class Caption:
     engine: who answered, where one run has several kinds of engine. flags: what was odd about the answer, such as
     `seed_ignored` or `trimmed`. replica: the name of the one that answered, where a pool has several. tokens_saved: of
     those asked for, how many were never made, because the answer was stopped when it looped (finish_reason `loop`).
+    revision: of the model, as whoever answered told it.
     """
 
     text: str
@@ -207,6 +208,7 @@ class Caption:
     flags: frozenset[str] = frozenset()
     replica: str | None = None
     tokens_saved: int = 0
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,7 +209,13 @@ def default_address() -> str:
 
 @contextmanager
 def ray_cluster(address: str) -> Iterator[None]:
-    """Ray for the time of a run: started here for `local` and stopped on the way out, else joined and left."""
+    """Ray for the time of a run: started here for `local` and stopped on the way out, else joined and left.
+
+    Inside another one, as where a long listing had company, it is that one. Raises OutOfService.
+    """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:

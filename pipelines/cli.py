@@ -9,6 +9,8 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,7 +22,7 @@ from rich.table import Table
 from captioner.engines import ENGINES
 from captioner.errors import RecapError, Refused
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
-from captioner.recipe import Pace
+from captioner.recipe import Pace, Recipe
 from captioner.registry import load
 from pipelines.costs import account
 from pipelines.keeping import GcCommand, RepairCommand
@@ -46,6 +48,7 @@ ABOVE = {
     "caption": ("Caption one picture with a trained model.", "train", "trainer.commands:caption"),
     "serve": ("One picture in, one caption out, over HTTP.", "serving", "serving.commands:serve"),
 }
+ALONE_SECONDS = 2.0  # a listing that takes longer has Ray start beside it
 Folder = Annotated[str, tyro.conf.Positional]
 
 
@@ -142,22 +145,48 @@ def main(dataset: Dataset, arguments: Sequence[str] | None = None) -> int:
     return _guarded(lambda: _run(dataset, options))
 
 
+def _planned(recipe: Recipe, where: Where, address: str, around: ExitStack) -> Plan:
+    """The plan over what is at --input; where listing takes long, Ray starts meanwhile, to be stopped with `around`.
+
+    100,000 shards are listed in as long as Ray takes. A plan that is refused at once has started nothing.
+    """
+    from pipelines.actors import ray_cluster
+    from pipelines.recaption import make_plan
+
+    def planning() -> Plan:
+        plan = make_plan(recipe, where.input, versions(recipe))
+        assert plan.run_id  # digested here, while there is time
+        return plan
+
+    with ThreadPoolExecutor(1) as aside:
+        planned = aside.submit(planning)
+        if not wait([planned], timeout=ALONE_SECONDS).done:
+            around.enter_context(ray_cluster(address))
+        return planned.result()
+
+
 def _run(dataset: Dataset, options: Any) -> int:
+    with ExitStack() as around:
+        return _run_inside(around, dataset, options)
+
+
+def _run_inside(around: ExitStack, dataset: Dataset, options: Any) -> int:
     from pipelines.actors import default_address  # Ray only where a run starts, so that --help is quick
     from pipelines.fleet import hosting_of
     from pipelines.progress import progress
-    from pipelines.recaption import Order, make_plan, recaption
+    from pipelines.recaption import Order, recaption
 
     console = Console(stderr=True)
     _refuse_relative(options.where, default_address())
     recipe = recipe_from(dataset, options)
-    plan = make_plan(recipe, options.where.input, versions(recipe))
+    address = options.where.address or default_address()
+    plan = _planned(recipe, options.where, address, around)
     order = Order(
         recipe=recipe,
         plan=plan,
         output=options.where.output,
         pace=Pace(**dataclasses.asdict(options.pace)),
-        address=options.where.address or default_address(),
+        address=address,
         access=access_of(options.where.engine, load(ENGINES, options.where.engine), options.models),
         price=price_of(options.models),
     )

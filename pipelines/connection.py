@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.engines import ENGINES
-from captioner.engines.pool import Pool, PoolStats
+from captioner.engines.pool import Pool, PoolStats, Priority
 from captioner.engines.served import Served
 from captioner.engines.slots import Slots
 from captioner.errors import EngineUnavailable
@@ -44,6 +44,10 @@ class Inside:
 
     @property
     def engine(self) -> Engine:
+        return self._slots
+
+    def lane(self, priority: Priority) -> Engine:
+        """First come, first served: its slots know no priorities."""
         return self._slots
 
     def room(self) -> int:
@@ -93,6 +97,10 @@ class Elsewhere:
     @property
     def engine(self) -> Engine:
         return self._pool
+
+    def lane(self, priority: Priority) -> Engine:
+        """The pool, asked with that priority."""
+        return self._pool.lane(priority)
 
     def room(self) -> int:
         """How many requests it wants to have."""

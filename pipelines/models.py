@@ -63,7 +63,8 @@ class Models:
 class Access:
     """How a worker reaches the replicas; travels in its constructor, so it holds a key's variable and never a key.
 
-    replicas: how many are started where there are no endpoints. The seconds are those of Models.
+    replicas: how many are started where there are no endpoints. The seconds are those of Models, probe_seconds the
+    pool's own.
     """
 
     whose: Whose
@@ -71,10 +72,13 @@ class Access:
     replicas: int
     request_seconds: float
     start_seconds: float
+    probe_seconds: float = 15.0
 
     def settings(self, max_slots: int) -> PoolSettings:
         """What the pool takes from the command line. max_slots: at one replica, 0 for the pool's own limit."""
-        usual = PoolSettings(deadline_seconds=self.request_seconds, start_seconds=self.start_seconds)
+        usual = PoolSettings(
+            deadline_seconds=self.request_seconds, start_seconds=self.start_seconds, probe_seconds=self.probe_seconds
+        )
         if not max_slots:
             return usual
         return replace(usual, first_window=min(usual.first_window, max_slots), max_window=max_slots)

@@ -23,18 +23,25 @@ from captioner.types import FrameBudget, Kind
 from pipelines.models import Models, access_of
 from shards.sources import SOURCES
 
+UPLOADS = Part(name="uploads", version=1, settings={})  # the source of samples that come one by one
+
+
+def every_filter() -> tuple[Part, ...]:
+    """All filters with their defaults, in the table's order: what takes least time judges first."""
+    return tuple(part(FILTERS, name) for name in FILTERS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """A dataset's part of a recipe: how it is read and what is dropped. The command line adds the engine.
 
-    kind: what its samples are.
+    source: None for samples that come one by one. kind: what its samples are.
     """
 
-    source: Part
+    source: Part | None
     screens: tuple[Part, ...]
-    filters: tuple[Part, ...]
     summary: str
+    filters: tuple[Part, ...] = field(default_factory=every_filter)
     kind: Kind = "image"
 
 
@@ -51,15 +58,11 @@ class Frames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What is read, and how it is captioned."""
+class Captioned:
+    """How samples are captioned, wherever they come from."""
 
-    input: str
-    """A folder of tars, a glob, a list file, or a URL prefix (a path, file://, s3://, gs://, az://)."""
     engine: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(ENGINES) + "}")] = "experts"
     """Who captions. `experts` needs no GPU; `sglang`, `vllm` and `openai` want --model; `fake` is for tests."""
-    limit: int | None = None
-    """Caption only the first N samples: a trial, with an output folder of its own."""
     without: tuple[str, ...] = ()
     """Screens and filters to leave out, by name."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(SERVED) + "}")] = ""
@@ -75,6 +78,16 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Captioned):
+    """What is read, and how it is captioned."""
+
+    input: str
+    """A folder of tars, a glob, a list file, or a URL prefix (a path, file://, s3://, gs://, az://)."""
+    limit: int | None = None
+    """Caption only the first N samples: a trial, with an output folder of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Where(Asked):
     """Where a run reads, writes and runs."""
 
@@ -84,14 +97,15 @@ class Where(Asked):
     """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, its cluster."""
 
 
-def options_class(dataset: Dataset, where: type[Asked] = Where, more: tuple[type, ...] = ()) -> type:
+def options_class(dataset: Dataset, where: type[Captioned] = Where, more: tuple[type, ...] = ()) -> type:
     """A dataclass of where, more plain groups, and one group of settings for each part, for the command line."""
     groups: list[Any] = [("where", Annotated[where, tyro.conf.arg(name="")])]
     for each in more:
         groups.append((each.__name__.lower(), Annotated[each, tyro.conf.arg(name="")], field(default=each())))
     groups.append(("models", Annotated[Models, tyro.conf.arg(name="")], field(default=Models())))
     groups += [_group(name, build(ENGINES, name, {})) for name in ENGINES]
-    groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
+    if dataset.source is not None:
+        groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
     for table, parts in ((SCREENS, dataset.screens), (FILTERS, dataset.filters)):
         groups += [_group(each.name, build(table, each.name, each.settings)) for each in parts]
     if dataset.kind == "video":
@@ -113,32 +127,35 @@ def _group(name: str, part: Any) -> tuple[str, type, Any]:
 
 def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     """The whole recipe that a dataset and its command line make. Raises Refused for options that do not fit."""
-    where: Asked = options.where
+    where: Captioned = options.where
+    limit: int | None = getattr(where, "limit", None)
     known = {each.name for each in (*dataset.screens, *dataset.filters)}
     for name in where.without:
         if name not in known:
             raise UnknownPart(f"cannot leave out {name!r}; there is {', '.join(sorted(known))}")
-    if where.limit is not None and where.limit < 1:
-        raise Refused(f"--limit {where.limit} would caption nothing; give 1 or more")
+    if limit is not None and limit < 1:
+        raise Refused(f"--limit {limit} would caption nothing; give 1 or more")
     engine: Any = load(ENGINES, where.engine)
     wishes = Wishes(**{each.name: getattr(where, each.name) for each in dataclasses.fields(Wishes)})
     access_of(where.engine, engine, options.models)
-    model: str = getattr(engine, "MODEL", options.models.model)
-    revision: str = getattr(engine, "REVISION", options.models.revision)
+    own: Any = build(ENGINES, where.engine, _settings(getattr(options, where.engine)))
+    model: str = getattr(own, "MODEL", options.models.model)
+    revision: str = getattr(own, "REVISION", options.models.revision)
     asking = asking_for(engine, model, wishes, dataset.kind)
     if asking.frames is not None:
         asking = replace(asking, frames=_looked(asking.frames, options.frames))
+    source = UPLOADS if dataset.source is None else _part(SOURCES, dataset.source.name, options.source)
     filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
-        source=_part(SOURCES, dataset.source.name, options.source),
+        source=source,
         screens=_chosen(SCREENS, dataset.screens, options),
         engine=_part(ENGINES, where.engine, getattr(options, where.engine)),
         model=model,
         model_revision=revision,
         asking=asking,
-        filters=tuple(_told(each, asking.prompt) for each in filters),
+        filters=tuple(told(each, asking.prompt) for each in filters),
         limits=Limits(**dataclasses.asdict(options.limits)),
-        limit=where.limit,
+        limit=limit,
     )
 
 
@@ -153,9 +170,9 @@ def _looked(preset: FrameBudget, frames: Frames) -> FrameBudget:
         raise Refused(f"--frames: {error}") from error
 
 
-def _told(filter_part: Part, prompt: str) -> Part:
-    """A filter that has a prompt to look for, and was given none, looks for the recipe's own."""
-    if filter_part.settings.get("prompt") != "":
+def told(filter_part: Part, prompt: str, instead_of: str = "") -> Part:
+    """A filter that has a prompt to look for, and was given none, or that one, looks for this prompt."""
+    if filter_part.settings.get("prompt") != instead_of:
         return filter_part
     return replace(filter_part, settings={**filter_part.settings, "prompt": prompt})
 
@@ -166,8 +183,11 @@ def _chosen(table: Mapping[str, str], parts: tuple[Part, ...], options: Any) -> 
 
 
 def _part(table: Mapping[str, str], name: str, built: Any) -> Part:
-    settings = {f.name: getattr(built, f.name) for f in dataclasses.fields(built) if f.init}
-    return part(table, name, **settings)
+    return part(table, name, **_settings(built))
+
+
+def _settings(built: Any) -> dict[str, Any]:
+    return {f.name: getattr(built, f.name) for f in dataclasses.fields(built) if f.init}
 
 
 def versions(recipe: Recipe) -> dict[str, str]:

@@ -7,7 +7,7 @@ EVEv2 (arXiv 2502.06788) recaptions 44M DataComp pictures larger than 512x512 an
 
 from __future__ import annotations
 
-from captioner.filters import FILTERS, SCREENS
+from captioner.filters import SCREENS
 from captioner.registry import part
 from pipelines.cli import main
 from pipelines.options import Dataset
@@ -23,16 +23,6 @@ DATACOMP = Dataset(
         part(SCREENS, "resolution", more_than=512, mode="both"),
         part(SCREENS, "aspect"),
         part(SCREENS, "scores"),
-    ),
-    filters=(
-        part(FILTERS, "empty"),
-        part(FILTERS, "characters"),
-        part(FILTERS, "markup"),
-        part(FILTERS, "refusal"),
-        part(FILTERS, "echo"),
-        part(FILTERS, "truncated"),
-        part(FILTERS, "repetition"),
-        part(FILTERS, "length"),
     ),
 )
 

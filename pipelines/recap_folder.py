@@ -5,7 +5,7 @@ python pipelines/recap_folder.py --input ~/pictures --output corpus --engine exp
 
 from __future__ import annotations
 
-from captioner.filters import FILTERS, SCREENS
+from captioner.filters import SCREENS
 from captioner.registry import part
 from pipelines.cli import main
 from pipelines.options import Dataset
@@ -20,16 +20,6 @@ FOLDER = Dataset(
         part(SCREENS, "pixels"),
         part(SCREENS, "resolution", more_than=255, mode="short"),
         part(SCREENS, "aspect"),
-    ),
-    filters=(
-        part(FILTERS, "empty"),
-        part(FILTERS, "characters"),
-        part(FILTERS, "markup"),
-        part(FILTERS, "refusal"),
-        part(FILTERS, "echo"),
-        part(FILTERS, "truncated"),
-        part(FILTERS, "repetition"),
-        part(FILTERS, "length"),
     ),
 )
 

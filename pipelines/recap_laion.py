@@ -8,7 +8,7 @@ unsafe or watermarked are left out, as its authors advise; --scores.max-punsafe 
 
 from __future__ import annotations
 
-from captioner.filters import FILTERS, SCREENS
+from captioner.filters import SCREENS
 from captioner.registry import part
 from pipelines.cli import main
 from pipelines.options import Dataset
@@ -24,16 +24,6 @@ LAION = Dataset(
         part(SCREENS, "resolution", more_than=512, mode="both"),
         part(SCREENS, "aspect"),
         part(SCREENS, "scores", max_punsafe=0.5, max_pwatermark=0.8),
-    ),
-    filters=(
-        part(FILTERS, "empty"),
-        part(FILTERS, "characters"),
-        part(FILTERS, "markup"),
-        part(FILTERS, "refusal"),
-        part(FILTERS, "echo"),
-        part(FILTERS, "truncated"),
-        part(FILTERS, "repetition"),
-        part(FILTERS, "length"),
     ),
 )
 

@@ -7,7 +7,7 @@ ELVA (arXiv 2503.18422) recaptions 1M VALOR clips with Qwen2-VL at one frame a s
 
 from __future__ import annotations
 
-from captioner.filters import FILTERS, SCREENS
+from captioner.filters import SCREENS
 from captioner.registry import part
 from pipelines.cli import main
 from pipelines.options import Dataset
@@ -22,16 +22,6 @@ VALOR = Dataset(
         part(SCREENS, "bytes", at_most=2**31),
         part(SCREENS, "resolution", more_than=128, mode="short"),
         part(SCREENS, "aspect"),
-    ),
-    filters=(
-        part(FILTERS, "empty"),
-        part(FILTERS, "characters"),
-        part(FILTERS, "markup"),
-        part(FILTERS, "refusal"),
-        part(FILTERS, "echo"),
-        part(FILTERS, "truncated"),
-        part(FILTERS, "repetition"),
-        part(FILTERS, "length"),
     ),
 )
 

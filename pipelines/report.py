@@ -168,7 +168,7 @@ def gathered(store: Store, samples: int) -> Report:
     records = {shard: record for shard in visited if (record := commits.read(store, shard))}
     measured, candidates = Measured(), Candidates(most=samples)
     for number, record in enumerate(records.values()):
-        rows = _rows(store, record)
+        rows = rows_of(store, record)
         measured.add(rows)
         candidates.add(number, rows)
     shown = asyncio.run(thumbnails(finds(store, plan, records, candidates.chosen()), frames_of(plan)))
@@ -183,7 +183,8 @@ def gathered(store: Store, samples: int) -> Report:
     )
 
 
-def _rows(store: Store, record: Record) -> list[Row]:
+def rows_of(store: Store, record: Record) -> list[Row]:
+    """The ledger of a committed shard."""
     ledgers = [file.name for file in record.files if file.name.endswith(".parquet")]
     return [row for name in ledgers for row in ledger.from_parquet(store.read(name))]
 

@@ -106,7 +106,7 @@ def finds(store: Store, plan: Plan, records: Mapping[str, Record], rows: Iterabl
         if captioned:
             yield from _from_corpus(store, records[shard], captioned)
         if others:
-            yield from _from_input(plan, inputs.get(shard), others)
+            yield from from_input(plan, inputs.get(shard), others)
 
 
 def _from_corpus(store: Store, record: Record, rows: list[Row]) -> Iterator[Find]:
@@ -137,7 +137,8 @@ def _find(row: Row, parts: Mapping[str, Any]) -> Find:
     return Find(row=row, media=media, facts=kept, missing="" if media else "not in its corpus file")
 
 
-def _from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterator[Find]:
+def from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterator[Find]:
+    """Rows of one shard with their pictures from its input, read no further than the last of them."""
     wanted = {row.place: row for row in rows}
     why = "not in its input shard any more"
     try:

@@ -13,12 +13,12 @@ import webdataset as wds
 
 from captioner.errors import OutOfService
 from captioner.media.clip_format import header_of
-from captioner.recipe import canonical
 from captioner.types import Sample
 from shards.commits import DataFile
 from shards.durable import writing
 from shards.journal import Entry
 from shards.ledger import Row, to_parquet
+from shards.sidecars import compact
 from shards.spool import HELD_BYTES
 from shards.store import Building, Store
 
@@ -120,7 +120,7 @@ def record_json(entry: Entry, sample: Sample) -> bytes:
     """A captioned sample's `.json`: its ledger row, the experts' facts and the source's own sidecar."""
     whole = entry.row.plain() | {"facts": entry.facts, "source": sample.meta.get("sidecar")}
     # engine_seconds differs from run to run; the ledger has it, and equal samples shall make equal shards.
-    return canonical({name: value for name, value in whole.items() if value is not None and name != "engine_seconds"})
+    return compact({name: value for name, value in whole.items() if value is not None and name != "engine_seconds"})
 
 
 class _Hashed:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.recipe import canonical
+import orjson
+
 from shards.ledger import Row, from_json
+from shards.sidecars import compact
 from shards.store import Store
 
 
@@ -30,7 +31,7 @@ def _folder(shard: str, attempt: str = "") -> str:
 
 def encode(run_id: str, entries: list[Entry]) -> bytes:
     """A segment: the sha256 of the rest, the run id, then one entry a line."""
-    lines = [canonical({"row": entry.row.plain(), "facts": entry.facts}) for entry in entries]
+    lines = [compact({"row": entry.row.plain(), "facts": entry.facts}) for entry in entries]
     body = b"\n".join([run_id.encode(), *lines])
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
@@ -43,7 +44,7 @@ def decode(run_id: str, segment: bytes) -> list[Entry]:
     owner, *lines = body.split(b"\n")
     if owner.decode() != run_id:
         return []
-    values = [json.loads(line) for line in lines]
+    values = [orjson.loads(line) for line in lines]
     return [Entry(row=from_json(value["row"]), facts=value["facts"]) for value in values]
 
 

@@ -6,15 +6,16 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from captioner.errors import CorruptState
 from captioner.reasons import OUTCOMES, OutcomeName
-from captioner.recipe import Recipe, canonical
+from captioner.recipe import Recipe
 from captioner.types import Broken, Caption, Decision, Failure, Filtered, Rejection, Sample, Unreadable
 
 SCHEMA = pa.schema(
@@ -105,50 +106,48 @@ def broken_row(broken: Broken) -> Row:
 
 def decided_row(sample: Sample, decision: Decision, recipe: Recipe) -> Row:
     """The row of a sample that was judged."""
-    row = Row(
-        source_shard=sample.source_shard,
-        key=sample.key,
-        member_offset=sample.member_offset,
-        outcome="captioned",
-        original_caption=_text(sample.meta.get("caption")),
-        url=_text(sample.meta.get("url")),
-        sha256=sample.sha256,
-        width=decision.width,
-        height=decision.height,
-        duration=decision.duration,
-        frame_times=decision.frame_times,
-        attempts=decision.attempts,
-        signals=dict(decision.signals) | {f"flag.{flag}": 1.0 for flag in sample.flags} or None,
-    )
+    known: dict[str, Any] = {
+        "source_shard": sample.source_shard,
+        "key": sample.key,
+        "member_offset": sample.member_offset,
+        "original_caption": _text(sample.meta.get("caption")),
+        "url": _text(sample.meta.get("url")),
+        "sha256": sample.sha256,
+        "width": decision.width,
+        "height": decision.height,
+        "duration": decision.duration,
+        "frame_times": decision.frame_times,
+        "attempts": decision.attempts,
+        "signals": dict(decision.signals) | {f"flag.{flag}": 1.0 for flag in sample.flags} or None,
+    }
     match decision.outcome:
         case Caption() as caption:
-            return _with_caption(row, caption, decision, recipe)
+            return Row(**known, **_answered(caption, decision, recipe), outcome="captioned")
         case Rejection(reason=reason, caption=caption):
-            return replace(_with_caption(row, caption, decision, recipe), outcome="rejected", reason=reason)
+            return Row(**known, **_answered(caption, decision, recipe), outcome="rejected", reason=reason)
         case Filtered(reason=reason, detail=detail):
-            return replace(row, outcome="filtered", reason=reason, detail=detail or None)
+            return Row(**known, outcome="filtered", reason=reason, detail=detail or None)
         case Unreadable(reason=reason, detail=detail):
-            return replace(row, outcome="unreadable", reason=reason, detail=detail or None)
+            return Row(**known, outcome="unreadable", reason=reason, detail=detail or None)
         case Failure(reason=reason, detail=detail):
-            seconds = round(decision.engine_seconds, 3) or None  # of asks before the one that failed
-            failed = replace(row, outcome="failed", reason=reason, detail=detail or None, engine_seconds=seconds)
-            return replace(failed, engine=recipe.engine.name)
+            known["engine_seconds"] = round(decision.engine_seconds, 3) or None  # of asks before the one that failed
+            return Row(**known, outcome="failed", reason=reason, detail=detail or None, engine=recipe.engine.name)
 
 
-def _with_caption(row: Row, caption: Caption, decision: Decision, recipe: Recipe) -> Row:
-    return replace(
-        row,
-        caption=_text(caption.text),
-        words=len(caption.text.split()),
-        engine=caption.engine or recipe.engine.name,
-        model=recipe.model,
-        model_revision=recipe.model_revision,
-        prompt_id=recipe.asking.prompt_id,
-        finish_reason=caption.finish_reason,
-        prompt_tokens=caption.prompt_tokens,
-        completion_tokens=caption.completion_tokens,
-        engine_seconds=round(decision.engine_seconds, 3),
-    )
+def _answered(caption: Caption, decision: Decision, recipe: Recipe) -> dict[str, Any]:
+    """The columns of a sample that the engine answered."""
+    return {
+        "caption": _text(caption.text),
+        "words": len(caption.text.split()),
+        "engine": caption.engine or recipe.engine.name,
+        "model": recipe.model,
+        "model_revision": caption.revision or recipe.model_revision,
+        "prompt_id": recipe.asking.prompt_id,
+        "finish_reason": caption.finish_reason,
+        "prompt_tokens": caption.prompt_tokens,
+        "completion_tokens": caption.completion_tokens,
+        "engine_seconds": round(decision.engine_seconds, 3),
+    }
 
 
 def _text(value: Any) -> str | None:
@@ -187,7 +186,8 @@ def digest(rows: Iterable[Row]) -> str:
     """An order-free digest, hex: sum mod 2^256 of sha256 over (shard, key, prompt id, outcome, caption) of each row."""
     total = 0
     for row in rows:
-        line = canonical([row.source_shard, row.key, row.prompt_id, row.outcome, row.caption])
+        # Of text alone orjson makes the bytes of recipe.canonical, in a tenth of its time.
+        line = orjson.dumps([row.source_shard, row.key, row.prompt_id, row.outcome, row.caption])
         total += int.from_bytes(hashlib.sha256(line).digest(), "big")
     return f"{total % 2**256:064x}"
 

@@ -1,4 +1,4 @@
-"""The text and JSON beside a picture, believed only when they are clean."""
+"""The text and JSON beside a picture: read only when they are clean, written compactly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import orjson
+
+from captioner.recipe import canonical
 
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_NESTING = 32
@@ -45,6 +47,18 @@ def json_of(raw: bytes) -> dict[str, Any]:
         exact: dict[str, Any] = json.loads(raw)
         return exact
     return value
+
+
+def compact(value: Any) -> bytes:
+    """Plain data as JSON: sorted keys, no spaces, UTF-8; by orjson, in a tenth of json's time.
+
+    For what only this project reads back; hashes that others check are taken of `recipe.canonical`, whose numbers are
+    spelt as Python's json spells them. Raises ValueError for text with no UTF-8.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a whole number over 64 bits, as a sidecar may hold
+        return canonical(value)
 
 
 def _nested_deeper(value: Any, levels: int) -> bool:

@@ -15,6 +15,7 @@ from aiohttp import web
 from PIL import Image
 
 from captioner.engines.replica import HttpReplica
+from captioner.engines.served import Remote, Whose
 from captioner.errors import (
     BadEngineResponse,
     EngineBroke,
@@ -364,6 +365,46 @@ def test_a_server_restarted_with_another_model_while_nothing_was_in_flight_is_fo
             await engine.start()
             with pytest.raises(ModelChanged, match="asked for tiny, but served is other"):
                 await replica.ask(REQUEST)
+
+    run(scenario)
+
+
+HUB_COMMIT = "c0ffee" + "0" * 34
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "fits"),
+    [
+        ({"root": "Qwen/Qwen2-VL-2B-Instruct"}, {"root": "Qwen/Qwen2-VL-7B-Instruct"}, False),
+        ({"root": f"/hub/snapshots/{HUB_COMMIT}"}, {"root": f"/hub/snapshots/{'d' * 40}"}, False),
+        ({"root": f"/hub/snapshots/{HUB_COMMIT}"}, {"root": f"/elsewhere/snapshots/{HUB_COMMIT}"}, True),
+        ({"root": "/models/tiny"}, {"root": "Qwen/Qwen2-VL-2B-Instruct"}, True),
+        ({"dialect": "sglang", "weights": "v1"}, {"dialect": "sglang", "weights": "v2"}, False),
+    ],
+)
+def test_replicas_of_one_pool_that_serve_different_models_under_one_name_are_found_out(
+    one: dict[str, str], other: dict[str, str], fits: bool
+) -> None:
+    async def scenario() -> None:
+        async with ScriptedEngine(**one) as first, ScriptedEngine(**other) as second:
+            engine, whose = Remote(), Whose(model="tiny")
+            replicas = [engine.replica(each.url, whose) for each in (first, second)]
+            await replicas[0].prove()
+            if fits:
+                await replicas[1].prove()
+            else:
+                with pytest.raises(ModelChanged, match=f"{first.url} serves .*, and {second.url}"):
+                    await replicas[1].prove()
+            for each in replicas:
+                await each.close()
+
+    run(scenario)
+
+
+def test_a_caption_says_the_revision_that_its_server_told() -> None:
+    async def scenario() -> None:
+        async with served(engine=ScriptedEngine(root=f"/hub/snapshots/{HUB_COMMIT}")) as (replica, _):
+            assert (await replica.ask(REQUEST)).revision == HUB_COMMIT
 
     run(scenario)
 

@@ -21,7 +21,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from captioner.errors import MediaError
-from captioner.media.decoders import DecoderPool
+from captioner.media.decoders import DecoderPool, Frames
+from captioner.media.wire import Header, frame_head
 from captioner.recipe import Limits
 from captioner.types import Decoded, PixelBudget
 
@@ -487,7 +488,8 @@ def test_leaving_ends_every_child_even_those_at_work() -> None:
 
 ORPHANS = """
 import asyncio, sys
-from captioner.media.decoders import DecoderPool
+from captioner.media.decoders import DecoderPool, Frames
+from captioner.media.wire import Header, frame_head
 from captioner.recipe import Limits
 async def scene():
     async with DecoderPool(2, Limits()) as pool:
@@ -573,3 +575,29 @@ def test_inside_the_sandbox_nothing_can_be_reached(threads: bool) -> None:
         pytest.skip("this kernel has no seccomp")
     assert [name for name, refused in report["refused"].items() if not refused] == (["thread"] if threads else [])
     assert probed.returncode == -signal.SIGXCPU  # a spin ends by itself
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 4096])
+def test_answers_come_whole_however_the_socket_cuts_them(piece_bytes: int) -> None:
+    answers: list[tuple[Header, bytes]] = [({"n": 1}, b"first" * 100), ({"n": 2}, b""), ({"reason": "é"}, b"\0" * 999)]
+    stream = b"".join(frame_head(header, len(body)) + body for header, body in answers)
+
+    async def read() -> list[tuple[Header, bytes]]:
+        frames = Frames()
+        for at in range(0, len(stream), piece_bytes):
+            asyncio.get_running_loop().call_soon(frames.data_received, stream[at : at + piece_bytes])
+        return [await frames.next() for _ in answers]
+
+    assert asyncio.run(read()) == answers
+
+
+def test_a_decoder_that_sends_for_ever_unasked_is_given_up_in_bounded_memory() -> None:
+    async def flood() -> None:
+        frames = Frames()
+        for _ in range(200):
+            frames.data_received(b"\0" * 2**20)
+            assert len(frames._held) < 2**27
+        await frames.next()
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(flood())

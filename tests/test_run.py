@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -156,3 +157,28 @@ def test_sigterm_gives_work_back_leaves_no_process_and_the_same_command_finishes
     assert json.loads(recap("status", str(tmp_path / "out"), "--json").stdout)["complete"] is False
     assert run(*command).returncode == 0
     assert recap("verify", str(tmp_path / "out")).returncode == 0
+
+
+IMPATIENT = """
+import sys
+from pipelines import cli
+from pipelines.recap_datacomp import DATACOMP
+cli.ALONE_SECONDS = 0.0
+sys.exit(cli.main(DATACOMP, sys.argv[1:]))
+"""
+
+
+def impatient(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-c", IMPATIENT, *arguments)
+
+
+def test_ray_that_started_beside_a_long_listing_is_the_runs_own_and_goes_with_it(tmp_path: Path) -> None:
+    make_shards(tmp_path / "in", 1, 10)
+    finished = impatient("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--engine", "fake")
+    assert finished.returncode == 0, finished.stderr
+    assert recap("verify", str(tmp_path / "out")).returncode == 0
+
+
+def test_a_listing_that_ends_in_a_refusal_says_so_although_ray_started_beside_it(tmp_path: Path) -> None:
+    refused = impatient("--input", str(tmp_path / "nothing"), "--output", str(tmp_path / "out"), "--engine", "fake")
+    assert refused.returncode == 2 and "Refused" in refused.stderr, refused.stderr

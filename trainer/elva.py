@@ -261,9 +261,11 @@ class ELVAModel(EVEModel):
 
 
 class ELVAContext(Context, total=False):
-    """`taught`: a teacher's features of each video of the batch; the loss then holds the guidance too."""
+    """`taught`: a teacher's features of each video of the batch; the loss then holds the guidance too, times
+    `taught_share`: of several batches of one step, each has its share of the mean."""
 
     taught: list[Taught] | None
+    taught_share: float
 
 
 class ELVAForCausalLM(EVEForCausalLM):
@@ -307,9 +309,10 @@ class ELVAForCausalLM(EVEForCausalLM):
         if (kept := getattr(out, "kept", None)) is not None:
             targets = targets.flatten()[kept][None]
         loss = supervised_loss(hidden, targets, self.lm_head, context.get("num_items_in_batch"))
-        if taught := context.get("taught"):
+        if (taught := context.get("taught")) is not None:
             visual_MD = self.visual(hidden, input_ids, kept)
-            loss = loss + self.guidance(visual_MD, pixel_values or [], taught)
+            guidance = self.guidance(visual_MD, pixel_values or [], taught)
+            loss = loss + context.get("taught_share", 1.0) * guidance
         return CausalLMOutputWithPast(loss=loss, past_key_values=out.past_key_values)
 
     def visual(self, hidden_BTD: Tensor, ids_BT: Tensor, kept: Tensor | None) -> Tensor:
@@ -331,5 +334,9 @@ class ELVAForCausalLM(EVEForCausalLM):
             of_frame = tokens.unflatten(0, (count, 1 + h * (w + 1)))
             frames.append(of_frame[:, 0])
             tubes.append(self.guide.tubes(of_frame[:, 1:].unflatten(1, (h, w + 1))[:, :, :w], each))
-        contrast = self.guide.frames(torch.cat(frames), torch.cat([each.frames_FE for each in taught]))
-        return self.config.tube_weight * torch.stack(tubes).mean() + self.config.frame_weight * contrast
+        # A batch without videos takes part with none: the other processes wait for its frames.
+        nothing_0E = visual_MD.new_zeros(0, self.config.teacher_width)
+        theirs_SE = torch.cat([nothing_0E, *(each.frames_FE for each in taught)])
+        contrast = self.guide.frames(torch.cat([visual_MD[:0], *frames]), theirs_SE)
+        tube = torch.stack(tubes).mean() if tubes else contrast
+        return self.config.tube_weight * tube + self.config.frame_weight * contrast

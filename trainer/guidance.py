@@ -48,7 +48,8 @@ class Guide(nn.Module):
         keys_AE, first = everyones(F.normalize(taught_SE.float(), dim=-1))
         ours_SE = F.normalize(self.frame(frames_SD).float(), dim=-1)
         own_S = torch.arange(len(ours_SE), device=ours_SE.device) + first
-        return F.cross_entropy(ours_SE @ keys_AE.T / self.temperature, own_S)
+        total = F.cross_entropy(ours_SE @ keys_AE.T / self.temperature, own_S, reduction="sum")
+        return total / max(1, len(own_S))
 
 
 @torch.no_grad()

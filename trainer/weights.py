@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import Qwen2Config
 
+from trainer.elva import ELVAConfig, ELVAForCausalLM
 from trainer.eve import EVEConfig, EVEForCausalLM
 from trainer.increment import IncrementMLP
 
@@ -19,28 +20,45 @@ LAYER = {"layernorm": ("input_layernorm", "post_attention_layernorm"), "mlp": ("
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def from_qwen2(folder: str | Path, dtype: torch.dtype = torch.bfloat16, **eve: object) -> EVEForCausalLM:
-    """A local Qwen2 or Qwen2.5 checkpoint with a fresh patch embedding and no vision layers yet: stage 1 of EVEv2.
+# What a model has that a text checkpoint has not.
+FRESH = ("vision_tower.", "guide.")
 
-    `eve` are fields of EVEConfig. Raises ValueError if the checkpoint lacks a tensor or has one too many.
+
+def from_qwen2(
+    folder: str | Path,
+    dtype: torch.dtype = torch.bfloat16,
+    config: type[EVEConfig] = EVEConfig,
+    **own: object,
+) -> EVEForCausalLM:
+    """A local Qwen2 or Qwen2.5 checkpoint with a fresh patch embedding and no vision layers yet: stage 1.
+
+    `config` is EVE's or ELVA's, `own` are fields of it. Raises ValueError if the checkpoint lacks a tensor or has one
+    too many.
     """
     text = Qwen2Config.from_pretrained(folder, local_files_only=True).to_dict()
     for name in ("model_type", "architectures", "transformers_version", "dtype"):
         text.pop(name, None)
-    return loaded(folder, EVEConfig(**{**text, "add_moe": False, **eve}), dtype, may_lack="vision_tower.")
+    return loaded(folder, config(**{**text, "add_moe": False, **own}), dtype, may_lack=FRESH)
 
 
-def load(folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> EVEForCausalLM:
-    """A checkpoint of EVE, ours or released. Raises ValueError if a tensor is missing or unknown."""
-    return loaded(folder, EVEConfig.from_pretrained(folder, local_files_only=True), dtype)
+def load(folder: str | Path, dtype: torch.dtype = torch.bfloat16, **own: object) -> EVEForCausalLM:
+    """A checkpoint of EVE or ELVA, ours or released; `own` fields overrule its config's.
+
+    Raises ValueError if a tensor is missing or unknown.
+    """
+    known = json.loads((Path(folder) / "config.json").read_text())
+    config = ELVAConfig if known.get("model_type") == ELVAConfig.model_type else EVEConfig
+    may_lack = ("guide.",) if own.get("teacher_width") else ()
+    return loaded(folder, config.from_pretrained(folder, local_files_only=True, **own), dtype, may_lack)
 
 
-def loaded(folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: str | None = None) -> EVEForCausalLM:
+def loaded(folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: tuple[str, ...] = ()) -> EVEForCausalLM:
     """Never a half-loaded model: what is fresh must be expected to be."""
-    model, found = EVEForCausalLM.from_pretrained(
+    kind = ELVAForCausalLM if isinstance(config, ELVAConfig) else EVEForCausalLM
+    model, found = kind.from_pretrained(
         folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
-    missing = sorted(name for name in found["missing_keys"] if may_lack is None or may_lack not in name)
+    missing = sorted(name for name in found["missing_keys"] if not any(part in name for part in may_lack))
     wrong = missing + sorted(found["unexpected_keys"]) + sorted(str(each) for each in found["mismatched_keys"])
     if wrong:
         raise ValueError(f"{folder} does not fit the model; missing, unknown or of another shape: {wrong[:8]}")

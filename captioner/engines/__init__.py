@@ -2,8 +2,9 @@
 
 ENGINES = {
     "experts": "captioner.engines.experts:Experts",
-    "sglang": "captioner.engines.served:SGLang",
-    "vllm": "captioner.engines.served:VLLM",
-    "openai": "captioner.engines.served:OpenAI",
+    "sglang": "captioner.engines.served:Remote",
+    "vllm": "captioner.engines.served:Remote",
+    "openai": "captioner.engines.served:Remote",
+    "trained": "trainer.engine:Trained",  # by name alone: nothing of the trainer is imported until it is asked for
     "fake": "captioner.engines.fake:Fake",
 }

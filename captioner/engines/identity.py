@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.engines.replies import shown
 from captioner.errors import BadEngineResponse, ModelChanged
 
 # The hub's cache keeps each revision in a folder of its commit.
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
 
 
@@ -42,6 +43,26 @@ class Identity:
 
     def _model(self) -> tuple[str | None, ...]:
         return self.model, self.root, self.revision, self.weights
+
+
+@dataclass(slots=True, kw_only=True)
+class Kin:
+    """What the replicas of one pool have told of their model: one served name may hide two of them.
+
+    Only what more than one replica tells can be compared, and folders are not: one checkpoint may lie in several.
+    """
+
+    told: dict[str, tuple[str, str]] = field(default_factory=dict)  # what -> (the first replica to tell, its word)
+
+    def agree(self, name: str, identity: Identity) -> None:
+        """Note what a replica tells. Raises ModelChanged, naming both, where another one told differently."""
+        hub_id = identity.root if identity.root and _HUB_ID.fullmatch(identity.root) else None
+        for what, word in (("model", hub_id), ("revision", identity.revision), ("weights", identity.weights)):
+            if word is None:
+                continue
+            first, said = self.told.setdefault(what, (name, word))
+            if word != said:
+                raise ModelChanged(f"model_changed: {first} serves {what} {shown(said)}, and {name} {shown(word)}")
 
 
 def identity_of(

@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from captioner.engines.frames import form_of
-from captioner.engines.identity import Identity, identity_of
+from captioner.engines.identity import Identity, Kin, identity_of
 from captioner.engines.openai import DIALECTS, Asked, body_of
 from captioner.engines.replies import LARGEST_REPLY, AnotherAnswer, caption_of, error_of, parsed
 from captioner.engines.stream import Hearing
@@ -63,7 +63,8 @@ class HttpReplica:
     url: http or https, with or without a path before `/v1`. model: the served name, or the path or hub id behind it.
     revision: the hub's commit; refused when the server tells another one, accepted when it tells none.
     dialect: a name of DIALECTS; None finds out. key_variable: name of the environment variable that holds the API key.
-    stream: hear answers token by token, and hang up on one that goes round in a loop.
+    stream: hear answers token by token, and hang up on one that goes round in a loop. kin: what the other replicas of
+    the pool told of their model, which this one's has to be too.
     """
 
     url: str
@@ -72,6 +73,7 @@ class HttpReplica:
     dialect: str | None = None
     key_variable: str | None = None
     stream: bool = False
+    kin: Kin = field(default_factory=Kin, repr=False)
     recognised_seconds: float = RECOGNISED_SECONDS
     _chat: URL = field(init=False, repr=False)
     _session: aiohttp.ClientSession | None = field(default=None, init=False, repr=False)
@@ -112,7 +114,7 @@ class HttpReplica:
         # A connection that was made meanwhile may lead to another process than the one that was recognised.
         if self._doubtful:
             await self._recognise()
-        return replace(caption, replica=self.name)
+        return replace(caption, replica=self.name, revision=self._known().revision)
 
     async def prove(self) -> None:
         """Ask who it is, and about one tiny picture; awaited without a deadline, as `ask` is.
@@ -188,6 +190,7 @@ class HttpReplica:
                 raise ModelChanged(f"model_changed: {self.name} served {self._identity.said}, and now {identity.said}")
             if self.revision and identity.revision not in (None, self.revision):
                 raise ModelChanged(f"model_changed: asked for revision {self.revision}, but served is {identity.said}")
+            self.kin.agree(self.name, identity)
             self._identity, self._doubtful = identity, False
             self._recognised_at = asyncio.get_running_loop().time()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
+from captioner.engines.identity import Kin
 from captioner.engines.replica import HttpReplica
 from captioner.types import Replica
 
@@ -30,8 +31,8 @@ class Served(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SGLang:
-    """SGLang servers, started by the run or given by --endpoints, where any other kind may stand as well.
+class Remote:
+    """Servers started by the run or given by --endpoints, SGLang, vLLM and others mixed: each is asked what it is.
 
     stream: hear answers token by token and hang up on one that loops. That saves its tokens and costs some 15 ms of
     CPU for an answer of 400 tokens.
@@ -39,45 +40,14 @@ class SGLang:
 
     version: ClassVar[int] = 1
     stream: bool = False
+    _kin: Kin = field(default_factory=Kin, init=False, repr=False, compare=False)
 
     def replica(self, url: str, whose: Whose) -> Replica:
-        return _replica(url, whose, self.stream)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VLLM:
-    """vLLM servers, started by the run or given by --endpoints, where any other kind may stand as well.
-
-    stream: as SGLang's.
-    """
-
-    version: ClassVar[int] = 1
-    stream: bool = False
-
-    def replica(self, url: str, whose: Whose) -> Replica:
-        return _replica(url, whose, self.stream)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAI:
-    """Servers of the OpenAI chat protocol that somebody else runs, given by --endpoints.
-
-    stream: as SGLang's.
-    """
-
-    version: ClassVar[int] = 1
-    stream: bool = False
-
-    def replica(self, url: str, whose: Whose) -> Replica:
-        return _replica(url, whose, self.stream)
-
-
-def _replica(url: str, whose: Whose, stream: bool) -> Replica:
-    # Each server is asked what it is: --endpoints may mix them, and a row names the kind that answered it.
-    return HttpReplica(
-        url=url,
-        model=whose.model,
-        revision=whose.revision or None,
-        key_variable=whose.key_variable or None,
-        stream=stream,
-    )
+        return HttpReplica(
+            url=url,
+            model=whose.model,
+            revision=whose.revision or None,
+            key_variable=whose.key_variable or None,
+            stream=self.stream,
+            kin=self._kin,
+        )

@@ -1,4 +1,7 @@
-"""SCREENS judge a sample before the engine, FILTERS judge its caption after; one file and one line a part."""
+"""SCREENS judge a sample before the engine, FILTERS judge its caption after; one file and one line a part.
+
+Every dataset has all FILTERS, in this order, unless its script says otherwise; screens are what a script names.
+"""
 
 SCREENS = {
     "format": "captioner.filters.format:Format",

@@ -114,8 +114,8 @@ def _says_nothing_twice(words: tuple[str, ...]) -> bool:
     """
     if len(words) > LONGEST_PLAIN:
         return False
-    places = [place for place, word in enumerate(words) if _is_letter(word) or _is_number(word)]
-    if _counters(words, places):
+    counting = {word for word in set(words) if _is_letter(word) or _is_number(word)}
+    if counting and _counters(words, [place for place, word in enumerate(words) if word in counting]):
         return False
     grams = max(0, len(words) - NGRAM + 1)
     return len(set(zip(*(words[first:] for first in range(NGRAM)), strict=False))) == grams

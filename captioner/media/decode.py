@@ -104,6 +104,24 @@ def decode(media: bytes, budget: PixelBudget, max_pixels: int) -> Decoded:
     return Decoded(picture=picture, width=width, height=height, flags=flags)
 
 
+def pixels(media: bytes, target: Size, max_pixels: int) -> Image.Image:
+    """The first frame as decode() makes it, upright and opaque sRGB, but of exactly `target` px, bicubic, and not
+    encoded again: for a model in training. For bytes that decode() has taken before: nothing limits this process.
+
+    Raises MediaError as decode() does.
+    """
+    envelope = envelope_of(media)
+    with _in_our_words(envelope.format):
+        image = _open(media, envelope.format, max_pixels)
+        turn = _orientation(image.info.get("exif")) if envelope.format != "TIFF" else 1
+        stored = target[::-1] if turn >= 5 else target
+        drafted = image.draft(image.mode, stored) if isinstance(image, JpegImagePlugin.JpegImageFile) else None
+        image.load()
+        srgb, _ = to_srgb(to_shrinkable(image), image.info.get("icc_profile"))
+        scaled = srgb.resize(stored, Image.Resampling.BICUBIC, box=drafted[1] if drafted else None)
+        return scaled.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else scaled
+
+
 def bounded_size(width: int, height: int, budget: PixelBudget) -> Size:
     """The sides a picture gets, in px: the nearest multiples; if those are too many pixels, the lower ones once scaled;
     if they are too few, the upper ones.

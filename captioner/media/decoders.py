@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -13,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import orjson
 
 from captioner.errors import MediaError, OutOfService
 from captioner.media.clip_answer import question, watched
@@ -45,13 +46,76 @@ class ChildDied(Exception):
         super().__init__(reason)
 
 
+class Frames(asyncio.Protocol):
+    """Our end of the socket: what the child has sent, and one caller that waits for a whole frame of it.
+
+    A protocol and not a stream: a frame there takes three waits, here one, which saves 0.1 ms of CPU a picture.
+    """
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._waiting: asyncio.Future[tuple[Header, bytes]] | None = None
+        self._lost = False
+
+    async def next(self) -> tuple[Header, bytes]:
+        """Raises ValueError for what is no frame, ConnectionResetError when the child is gone."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._tell()
+        try:
+            return await self._waiting
+        finally:
+            self._waiting = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._lost:
+            return
+        self._held += data
+        if self._waiting is None and len(self._held) > MAX_HEADER_BYTES + MAX_BODY_BYTES:
+            self._held.clear()  # nobody asked, and a child taken over may send for ever
+            self._lost = True
+        self._tell()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._waiting is None or self._waiting.done():
+            return
+        try:
+            if (frame := self._cut()) is not None:
+                self._waiting.set_result(frame)
+            elif self._lost:
+                self._waiting.set_exception(ConnectionResetError())
+        except ValueError as error:
+            self._waiting.set_exception(error)
+
+    def _cut(self) -> tuple[Header, bytes] | None:
+        """The first frame taken off what is held, None while it is not whole."""
+        if len(self._held) < LENGTHS.size:
+            return None
+        header_bytes, body_bytes = LENGTHS.unpack_from(self._held)
+        if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
+            raise ValueError("a frame over its limit")
+        body_at = LENGTHS.size + header_bytes
+        end = body_at + body_bytes
+        if len(self._held) < end:
+            return None
+        header = orjson.loads(self._held[LENGTHS.size : body_at])
+        body = bytes(memoryview(self._held)[body_at:end])
+        del self._held[:end]
+        if not isinstance(header, dict):
+            raise ValueError("a frame without a header")
+        return header, body
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Child:
     """One decoder process and the socket to it; files: another one, over which it is lent large clips."""
 
     process: Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    transport: asyncio.Transport
+    frames: Frames
     oom_kills: int
     files: socket.socket | None = None
     network: str = "open"
@@ -59,12 +123,12 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self.process.returncode is None and not self.writer.is_closing()
+        return self.process.returncode is None and not self.transport.is_closing()
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             self.process.kill()
-        self.writer.transport.abort()
+        self.transport.abort()
         if self.files is not None:
             self.files.close()
 
@@ -80,23 +144,15 @@ class Child:
         """Its answer. Whatever else happens, cancellation too, it is killed: nobody knows what it would say next."""
         self.asked += 1
         try:
-            self.writer.writelines((frame_head(header, len(media)), media))  # goes on in the background: nobody waits
-            return await self.read()
-        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
+            self.transport.writelines(
+                (frame_head(header, len(media)), media)
+            )  # goes on in the background: nobody waits
+            return await self.frames.next()
+        except (ConnectionError, ValueError):
             raise ChildDied(await self._cause_of_death()) from None
         except BaseException:
             self.kill()
             raise
-
-    async def read(self) -> tuple[Header, bytes]:
-        """Raises ValueError for what is no frame."""
-        header_bytes, body_bytes = LENGTHS.unpack(await self.reader.readexactly(LENGTHS.size))
-        if header_bytes > MAX_HEADER_BYTES or body_bytes > MAX_BODY_BYTES:
-            raise ValueError("a frame over its limit")
-        header = json.loads(await self.reader.readexactly(header_bytes))
-        if not isinstance(header, dict):
-            raise ValueError("a frame without a header")
-        return header, await self.reader.readexactly(body_bytes)
 
     async def _cause_of_death(self) -> str:
         with suppress(TimeoutError):
@@ -230,10 +286,10 @@ class DecoderPool:
             self._children = {c for c in self._children if c.process.returncode is None} | {child}
             try:
                 async with asyncio.timeout(START_SECONDS):
-                    ready, _ = await child.read()
+                    ready, _ = await child.frames.next()
                 child.network = str(ready.get("network"))
                 return child
-            except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, ValueError):
+            except (TimeoutError, ConnectionError, ValueError):
                 child.kill()
             except BaseException:
                 child.kill()
@@ -250,15 +306,15 @@ async def _spawn(limits: Limits, clips: str) -> Child:
     files, borrowing = socket.socketpair()
     lent = borrowing.fileno()
     with theirs, borrowing:
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_BODY_BYTES)
+        transport, frames = await asyncio.get_running_loop().create_connection(Frames, sock=ours)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(*command, str(lent)), stdin=end, stdout=end, env=_environment(), pass_fds=(lent,)
             )
         except BaseException:
-            writer.close()
+            transport.close()
             raise
-    return Child(process=process, reader=reader, writer=writer, files=files, oom_kills=oom_kills)
+    return Child(process=process, transport=transport, frames=frames, files=files, oom_kills=oom_kills)
 
 
 def _environment() -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from typing import Any, BinaryIO
+
+import orjson
 
 Header = dict[str, Any]
 
@@ -14,7 +15,7 @@ OUT_OF_MEMORY = 71  # exit code of a decoder that could not even hold the answer
 
 def frame_head(header: Header, body_bytes: int) -> bytes:
     """All of a frame but its body."""
-    text = json.dumps(header).encode()
+    text = orjson.dumps(header)
     return LENGTHS.pack(len(text), body_bytes) + text
 
 
@@ -30,4 +31,4 @@ def receive(stream: BinaryIO) -> tuple[Header, bytes] | None:
     if len(lengths) < LENGTHS.size:
         return None
     header_bytes, body_bytes = LENGTHS.unpack(lengths)
-    return json.loads(stream.read(header_bytes)), stream.read(body_bytes)
+    return orjson.loads(stream.read(header_bytes)), stream.read(body_bytes)

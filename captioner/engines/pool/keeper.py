@@ -12,7 +12,7 @@ from captioner.engines.pool.settings import PoolSettings
 from captioner.errors import EngineError, EngineUnavailable, Refused
 
 TICK_SECONDS = 0.1
-BACKOFF_SECONDS = (0.25, 15.0)
+FIRST_BACKOFF_SECONDS = 0.25
 CANARY_SECONDS, CANARY_ANSWERS = 2.0, 2.0  # a canary has so long at least, and so many of the usual answer times
 RETRIES_A_SECOND = 1.0  # beyond the share, so that a retry never waits for answers that cannot come
 
@@ -48,7 +48,7 @@ class Keeper:
         task.add_done_callback(self._tasks.discard)
 
     async def _revive(self, member: Member) -> None:
-        least, most = BACKOFF_SECONDS
+        least, most = FIRST_BACKOFF_SECONDS, self._settings.probe_seconds
         jitter = random.Random(member.name)
         delay = least * 2 ** (member.relapses - 1) if member.relapses > 1 else 0.0
         while member.state in ("starting", "ejected"):

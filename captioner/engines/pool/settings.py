@@ -13,6 +13,7 @@ class PoolSettings:
     max_bytes: of pictures in flight over all replicas. deadline_seconds: of one ask, from sending to the whole answer.
     tries: asks of one sample that may end in an error; retry_share, hedge_share: of all asks that may be retries after
     errors, and of all work that may be asked twice. start_seconds: how long callers wait while no replica serves.
+    probe_seconds: at most between two proofs of a replica that does not serve, a quarter more by chance.
     prove_seconds: for one proof of a replica at start; canary_seconds: for the proof of a silent one.
     silent_seconds: the least and the most silence before a canary is sent; with canary_seconds it stays under 30 s.
     errors_in_row, nans_in_row: from different samples on one replica that eject it.
@@ -27,6 +28,7 @@ class PoolSettings:
     retry_share: float = 0.10
     hedge_share: float = 0.05
     start_seconds: float = 600.0
+    probe_seconds: float = 15.0
     prove_seconds: float = 60.0
     canary_seconds: float = 10.0
     silent_seconds: tuple[float, float] = (2.0, 15.0)

@@ -1,0 +1,1 @@
+"""HTTP in front of the captioner: one picture in, one caption out."""

@@ -1,0 +1,113 @@
+"""What the service's answers look like, for its OpenAPI page; the answers themselves are made of plain values."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from serving.problems import MEDIA_TYPE, PROBLEMS
+
+
+class Usage(BaseModel):
+    """Tokens, where the engine counts any."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class Timings(BaseModel):
+    """Seconds of the first answer, where the same picture was asked again."""
+
+    waited_seconds: float
+    engine_seconds: float
+    total_seconds: float
+
+
+class CaptionAnswer(BaseModel):
+    """A caption, and what a batch run would have done with it."""
+
+    id: str
+    caption: str
+    accepted: bool = Field(description="Whether a batch run would have kept it.")
+    reason: str | None = Field(description="Why a batch run would have dropped it, from docs/reasons.md.")
+    finish_reason: str
+    engine: str
+    model: str
+    model_revision: str
+    prompt_id: str
+    width: int | None
+    height: int | None
+    usage: Usage
+    attempts: int
+    signals: dict[str, float]
+    facts: dict[str, Any] | None = Field(description="What the experts saw; boxes are fractions of the picture.")
+    timings: Timings
+    cached: bool
+
+
+class ProblemAnswer(BaseModel):
+    """RFC 9457, with our reason from a closed list."""
+
+    type: str
+    title: str
+    status: int
+    reason: str
+    id: str
+    detail: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class EngineAnswer(BaseModel):
+    """Who captions here, and how it is asked."""
+
+    engine: str
+    model: str
+    model_revision: str
+    prompt_id: str
+    takes_prompt: bool
+    max_pixels: int
+    serving: bool
+    screens: list[str]
+    filters: list[str]
+    replicas: list[dict[str, Any]]
+
+
+CAPTION_EXAMPLE: Final = {
+    "id": "cap-0a1b2c3d4e5f60718293a4b5",
+    "caption": "Two dogs run across a meadow. A fence stands behind them.",
+    "accepted": True,
+    "reason": None,
+    "finish_reason": "stop",
+    "engine": "experts",
+    "model": "recap-experts",
+    "model_revision": "3f2a…",
+    "prompt_id": "experts-grammar-1",
+    "width": 1024,
+    "height": 768,
+    "usage": {"prompt_tokens": None, "completion_tokens": 11},
+    "attempts": 1,
+    "signals": {"length.words": 11.0},
+    "facts": {"objects": [{"name": "dog", "score": 0.91, "agreed": 0.88, "box": [0.1, 0.4, 0.4, 0.9]}]},
+    "timings": {"waited_seconds": 0.0, "engine_seconds": 0.74, "total_seconds": 0.79},
+    "cached": False,
+}
+# The head of a JPEG: enough for an example, and no picture.
+BODY_EXAMPLE: Final = {"image": {"base64": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="}}
+
+
+def problems(*reasons: str) -> dict[int | str, dict[str, Any]]:
+    """The documented answers of a route that may end with these reasons, by status."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for reason in reasons:
+        kind = PROBLEMS[reason]
+        answer = found.setdefault(
+            kind.status,
+            {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}},
+        )
+        answer["description"] = "; ".join(filter(None, [answer["description"], f"{reason}: {kind.title}"]))
+        examples = answer["content"][MEDIA_TYPE].setdefault("examples", {})
+        body = {"type": f"urn:recap:reason:{reason}", "title": kind.title, "status": kind.status, "reason": reason}
+        examples[reason] = {"value": {**body, "id": "5f0e1d2c3b4a5968"}}
+    return found

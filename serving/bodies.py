@@ -1,0 +1,232 @@
+"""Bodies: what a request holds, as a picture's bytes and wishes, checked field by field."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from binascii import Error as BadBase64
+from binascii import a2b_base64
+from dataclasses import dataclass
+from email.message import Message
+from typing import IO, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+from starlette.requests import Request
+
+from captioner.filters.markup import TOKENS
+from captioner.prompts import MAX_CHARACTERS
+from serving.problems import Problem
+
+IN_MEMORY = 2**20  # bytes of a body held in memory while it arrives; the rest waits in a nameless file
+MOST_PARTS = 8
+MOST_PART_HEADER = 4096  # bytes of one part's header
+MOST_FIELD = 16_384  # bytes of a part that is no picture
+MOST_TOKENS = 2048
+MOST_URL = 2048  # characters
+DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
+TEXT_FIELDS = ("prompt", "max_tokens")
+
+
+class Pictured(BaseModel):
+    """Where the picture is: exactly one of the two."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    base64: str | None = Field(
+        default=None,
+        description="The stored file, base64 without white space; `data:image/…;base64,` may stand before it.",
+    )
+    url: str | None = Field(
+        default=None, max_length=MOST_URL, description="An https URL, where this service was started with --allow-urls."
+    )
+
+
+class CaptionBody(BaseModel):
+    """One picture to caption."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    image: Pictured
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)] | None = Field(
+        default=None, description="Other words than the preset's, where the engine takes any."
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = Field(
+        default=None, description="Of a first answer at most; a second ask after a cut answer gets more in proportion."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a request asks for: stored bytes or a URL, other words than the preset's, another number of tokens."""
+
+    media: bytes | None = None
+    url: str | None = None
+    prompt: str | None = None
+    max_tokens: int | None = None
+
+
+async def received(request: Request) -> bytes:
+    """The whole body. Its length and time are bounded by the guard in front; at most 1 MiB is in memory meanwhile."""
+    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as spool:
+        async for chunk in request.stream():
+            spool.write(chunk)
+        return _read(spool)
+
+
+def _read(spool: IO[bytes]) -> bytes:
+    spool.seek(0)
+    return spool.read()
+
+
+def wish_of(content_type: str, body: bytes) -> Wish:
+    """Raises Problem: unsupported_media_type, bad_multipart, bad_request_body naming the field."""
+    kind = Message()
+    kind["content-type"] = content_type[:300]
+    if kind.get_content_type() == "application/json":
+        return _from_json(body)
+    if kind.get_content_type() == "multipart/form-data":
+        return _from_multipart(body, str(kind.get_param("boundary", "")))
+    raise Problem("unsupported_media_type")
+
+
+def _from_json(body: bytes) -> Wish:
+    try:
+        asked = CaptionBody.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise Problem("bad_request_body", f"{plain(where)}: {plain(first['msg'])}") from None
+    image = asked.image
+    if (image.base64 is None) == (image.url is None):
+        raise Problem("bad_request_body", "image: exactly one of base64 and url would be right")
+    media = None if image.base64 is None else from_base64(image.base64, "image.base64")
+    return Wish(media=media, url=image.url, prompt=checked_prompt(asked.prompt), max_tokens=asked.max_tokens)
+
+
+def plain(text: str) -> str:
+    """The text without what a client may have hidden in it: a field's name may be anything that the client wrote."""
+    return re.sub(r"[^\w .,:'()=<>-]", "?", text, flags=re.ASCII)[:160]
+
+
+def from_base64(text: str, field: str) -> bytes:
+    """Strict base64, a data URL of a picture allowed. Raises Problem bad_request_body."""
+    if text[:5].lower() == "data:":
+        head = DATA_URL.match(text)
+        if head is None:
+            raise Problem("bad_request_body", f"{field}: a data URL must begin with data:image/…;base64,")
+        text = text[head.end() :]
+    try:
+        media = a2b_base64(text.encode("ascii"), strict_mode=True)
+    except (BadBase64, UnicodeEncodeError):
+        raise Problem("bad_request_body", f"{field}: not base64 without white space, with its padding") from None
+    if not media:
+        raise Problem("bad_request_body", f"{field}: empty")
+    return media
+
+
+def checked_prompt(text: str | None) -> str | None:
+    """The prompt without space around it. Raises Problem bad_request_body for what no engine is sent."""
+    if text is None:
+        return None
+    if not text.strip() or TOKENS.search(text) is not None or (not text.isprintable() and _controls(text)):
+        raise Problem("bad_request_body", "prompt: words without special tokens and control characters would be right")
+    return text.strip()
+
+
+def _controls(text: str) -> bool:
+    return any(not each.isprintable() and each not in "\n\t" for each in text)
+
+
+def _from_multipart(body: bytes, boundary: str) -> Wish:
+    if not 1 <= len(boundary) <= 70 or not boundary.isascii():
+        raise Problem("bad_multipart", "a boundary of 1 to 70 characters would be right")
+    parts = _Parts(body, boundary.encode()).fields
+    if "image" not in parts:
+        raise Problem("bad_request_body", "image: no part of this name")
+    if not parts["image"]:
+        raise Problem("bad_request_body", "image: empty")
+    tokens = _text(parts, "max_tokens")
+    if tokens is not None and not re.fullmatch(r"[1-9]\d{0,3}", tokens):
+        raise Problem("bad_request_body", f"max_tokens: a number of 1 to {MOST_TOKENS} would be right")
+    if tokens is not None and int(tokens) > MOST_TOKENS:
+        raise Problem("bad_request_body", f"max_tokens: a number of 1 to {MOST_TOKENS} would be right")
+    prompt = _text(parts, "prompt")
+    if prompt is not None and not 1 <= len(prompt) <= MAX_CHARACTERS:
+        raise Problem("bad_request_body", f"prompt: 1 to {MAX_CHARACTERS} characters would be right")
+    return Wish(media=parts["image"], prompt=checked_prompt(prompt), max_tokens=int(tokens) if tokens else None)
+
+
+def _text(parts: dict[str, bytes], name: str) -> str | None:
+    try:
+        return parts[name].decode() if name in parts else None
+    except UnicodeDecodeError:
+        raise Problem("bad_request_body", f"{name}: not UTF-8") from None
+
+
+class _Parts:
+    """The parts of a multipart body by name; file names are not even read. Raises Problem."""
+
+    def __init__(self, body: bytes, boundary: bytes) -> None:
+        self.fields: dict[str, bytes] = {}
+        self._header, self._name, self._disposition = bytearray(), bytearray(), bytearray()
+        self._part = bytearray()
+        self._parts, self._ended = 0, False
+        if not body.startswith(b"--" + boundary):
+            raise Problem("bad_multipart", "the body does not begin with its boundary")
+        callbacks: Any = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._name_more,
+            "on_header_value": self._value_more,
+            "on_header_end": self._header_end,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._all,
+        }
+        try:
+            MultipartParser(boundary, callbacks).write(body)
+        except FormParserError:
+            raise Problem("bad_multipart", "it does not parse") from None
+        if not self._ended:
+            raise Problem("bad_multipart", "it ends before its last boundary")
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise Problem("bad_multipart", f"at most {MOST_PARTS} parts would be right")
+        self._header.clear()
+        self._disposition.clear()
+        self._part = bytearray()
+
+    def _name_more(self, data: bytes, start: int, end: int) -> None:
+        self._grow(self._name, data, start, end)
+
+    def _value_more(self, data: bytes, start: int, end: int) -> None:
+        self._grow(self._header, data, start, end)
+
+    def _grow(self, what: bytearray, data: bytes, start: int, end: int) -> None:
+        if len(self._header) + len(self._name) + end - start > MOST_PART_HEADER:
+            raise Problem("bad_multipart", f"a part's header has over {MOST_PART_HEADER} bytes")
+        what += data[start:end]
+
+    def _header_end(self) -> None:
+        if bytes(self._name).lower() == b"content-disposition":
+            self._disposition = bytearray(self._header)
+        self._name.clear()
+        self._header.clear()
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._part += data[start:end]
+
+    def _end(self) -> None:
+        found = re.search(rb'(?:^|[;\s])name="([a-z_]{1,32})"', self._disposition)
+        name = found[1].decode() if found else ""
+        if name not in ("image", *TEXT_FIELDS):
+            raise Problem("bad_request_body", f"parts are named image, {' and '.join(TEXT_FIELDS)}")
+        if name in self.fields:
+            raise Problem("bad_request_body", f"{name}: there twice")
+        if name != "image" and len(self._part) > MOST_FIELD:
+            raise Problem("bad_request_body", f"{name}: over {MOST_FIELD} bytes")
+        self.fields[name] = bytes(self._part)
+
+    def _all(self) -> None:
+        self._ended = True

@@ -1,0 +1,185 @@
+"""POST /v1/captions and GET /v1/engines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from captioner.recipe import digest
+from serving.answers import BODY_EXAMPLE, CAPTION_EXAMPLE, CaptionAnswer, EngineAnswer, problems
+from serving.bodies import Wish, received, wish_of
+from serving.front import Front, front_of, json_response, while_connected
+from serving.keys import Key
+from serving.problems import Problem
+from serving.service import Answer, Asked
+
+router = APIRouter()
+ASKING = (
+    "bad_request",
+    "unauthorized",
+    "forbidden",
+    "forbidden_origin",
+    "request_timeout",
+    "body_too_large",
+    "headers_too_large",
+    "unsupported_media_type",
+    "bad_multipart",
+    "bad_request_body",
+    "prompt_not_taken",
+    "idempotency_conflict",
+    "url_not_allowed",
+    "fetch_failed",
+    "fetch_too_large",
+    "rate_limited",
+    "too_many_at_once",
+    "pixels_used_up",
+    "internal_error",
+    "engine_error",
+    "bad_engine_response",
+    "nan_output",
+    "engine_refused",
+    "engine_unavailable",
+    "overloaded",
+    "engine_timeout",
+    "deadline_exceeded",
+)
+LOOKING = ("bad_request", "unauthorized", "forbidden", "forbidden_origin", "headers_too_large", "internal_error")
+
+_MULTIPART = {
+    "type": "object",
+    "required": ["image"],
+    "additionalProperties": False,
+    "properties": {
+        "image": {"type": "string", "format": "binary", "description": "The stored file."},
+        "prompt": {"type": "string", "minLength": 1, "maxLength": 4000},
+        "max_tokens": {"type": "integer", "minimum": 1, "maximum": 2048},
+    },
+}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {"schema": _MULTIPART},
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/CaptionBody"},
+            "examples": {"base64": {"value": BODY_EXAMPLE}},
+        },
+    },
+}
+_HEADERS = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+        "description": "The same key and picture are answered once, however often they come.",
+    },
+    {
+        "name": "X-Deadline-Seconds",
+        "in": "header",
+        "schema": {"type": "number", "minimum": 0.001, "maximum": 3600},
+        "description": "Until when an answer is of use; the service's own deadline where that is sooner.",
+    },
+]
+
+
+@router.post(
+    "/v1/captions",
+    summary="Caption one picture",
+    responses={
+        200: {
+            "model": CaptionAnswer,
+            "description": "A caption, kept or not",
+            "content": {"application/json": {"example": CAPTION_EXAMPLE}},
+        },
+        **problems(*ASKING),
+    },
+    openapi_extra={"requestBody": _BODY, "parameters": _HEADERS, "security": [{"key": []}, {}]},
+)
+async def caption(request: Request) -> Response:
+    """One picture in, one caption out; `accepted` and `reason` say what a batch run would have done with it.
+
+    A picture that a run would have filtered or could not have read is a 422 with that reason.
+    """
+    front = front_of(request)
+    key, deadline = front.who(request, "caption"), front.deadline(request)
+    with front.service.shares.take(key):
+        front.look(deadline)
+        body = await received(request)
+        with front.service.holding(len(body)):
+            wish = wish_of(request.headers.get("content-type", ""), body)
+            answer = await while_connected(request, _answer(front, request, key, wish, deadline))
+    return json_response(answer, {"Cache-Control": "no-store", "Server-Timing": _timing(answer)})
+
+
+async def _answer(front: Front, request: Request, key: Key, wish: Wish, deadline: float) -> Answer:
+    """Once for each Idempotency-Key. Raises Problem."""
+    fresh = "no-cache" in request.headers.get("cache-control", "")
+
+    async def make() -> Answer:
+        asked = Asked(key=key, wish=wish, media=await media_of(front, key, wish), deadline=deadline, fresh=fresh)
+        return await front.service.answer(asked)
+
+    given = request.headers.get("idempotency-key")
+    if given is None:
+        return await make()
+    if not (1 <= len(given) <= 200 and given.isascii() and given.isprintable()):
+        raise Problem("bad_request", "Idempotency-Key: 1 to 200 printable ASCII characters would be right")
+    return (await front.service.idempotent.once((key.tenant, given), make, _fingerprint(wish)))[0]
+
+
+async def media_of(front: Front, key: Key, wish: Wish) -> bytes:
+    """The picture's stored bytes, fetched where the request names a URL. Raises Problem."""
+    if wish.media is not None:
+        return wish.media
+    assert wish.url is not None, "a wish has one of the two"
+    if front.fetcher is None or "fetch" not in key.scopes:
+        raise Problem("url_not_allowed")
+    return await front.fetcher.fetch(wish.url)
+
+
+def _fingerprint(wish: Wish) -> str:
+    """Of what was asked, however it was spelled: a client that tries again chooses another multipart boundary."""
+    media = hashlib.sha256(wish.media).hexdigest() if wish.media is not None else None
+    return digest([media, wish.url, wish.prompt, wish.max_tokens])
+
+
+def _timing(answer: Mapping[str, Any]) -> str:
+    seconds = answer["timings"]
+    named = {"wait": "waited_seconds", "engine": "engine_seconds", "total": "total_seconds"}
+    return ", ".join(f"{name};dur={seconds[field] * 1000:.0f}" for name, field in named.items())
+
+
+@router.get(
+    "/v1/engines",
+    summary="Who captions here",
+    responses={200: {"model": EngineAnswer}, **problems(*LOOKING)},
+    openapi_extra={"security": [{"key": []}, {}]},
+)
+async def engines(request: Request) -> Response:
+    """The engine, how it is asked, what is judged before and after it, and its replicas."""
+    front = front_of(request)
+    front.who(request, "caption")
+    service, recipe = front.service, front.service.recipe
+    use = service.engine.use()
+    replicas = use.pool.replicas if use is not None and use.pool is not None else ()
+    told = {
+        "engine": recipe.engine.name,
+        "model": recipe.model,
+        "model_revision": recipe.model_revision,
+        "prompt_id": recipe.asking.prompt_id,
+        "takes_prompt": service.takes_prompt,
+        "max_pixels": recipe.asking.budget.max_pixels,
+        "serving": service.engine.serves,
+        "screens": [each.name for each in recipe.screens],
+        "filters": [each.name for each in recipe.filters],
+        # Their addresses are inside a network that callers need not know.
+        "replicas": [
+            {"number": number, "state": each.state, "outstanding": each.outstanding, "window": each.window}
+            for number, each in enumerate(replicas)
+        ],
+    }
+    return json_response(told)

@@ -1,0 +1,106 @@
+"""The service's metrics for Prometheus, on a port of their own; named as the workers' and the replicas'."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from captioner.errors import Refused
+from serving.guard import Exchange
+from serving.service import Service
+
+# Seconds of an answer: the experts take one, a 7B model some ten.
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0)
+REPLICA_GAUGES = ("outstanding", "window", "slots")
+REPLICA_COUNTERS = ("answers", "images", "tokens_in", "tokens_out", "busy_slot_seconds", "ejections")
+
+
+class Metrics:
+    """Counts each request as it ends; what the engine does is looked up when it is asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self.registry = CollectorRegistry()
+        # No key's name and no path of the client's: a label is one of few.
+        labels = ("route", "status", "reason")
+        self._requests = Counter("recap_http_requests", "requests that ended", labels, registry=self.registry)
+        self._seconds = Histogram(
+            "recap_http_seconds", "seconds of a request", ("route",), buckets=BUCKETS, registry=self.registry
+        )
+        self._bytes = Counter("recap_http_received_bytes", "bytes of bodies", registry=self.registry)
+        self.registry.register(_Looked(service))
+
+    def ended(self, exchange: Exchange, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(exchange.route, str(exchange.status), exchange.reason or "none").inc()
+        self._seconds.labels(exchange.route).observe(seconds)
+        self._bytes.inc(exchange.bytes_in)
+
+
+@dataclass(slots=True, eq=False)
+class _Looked:
+    """What is looked up at each scrape."""
+
+    service: Service
+
+    def collect(self) -> Iterator[Metric]:
+        """Gauges and counters as they stand."""
+        service, use = self.service, self.service.engine.seen
+        yield GaugeMetricFamily("recap_service_working", "requests worked on now", service.admission.working)
+        yield GaugeMetricFamily("recap_service_waiting", "requests that wait for a place", service.admission.waiting)
+        yield GaugeMetricFamily("recap_service_ready", "1 where /readyz says so", float(service.engine.ready_seen))
+        yield GaugeMetricFamily("recap_service_cached", "answers kept", len(service.cached))
+        if use is None:
+            return
+        yield GaugeMetricFamily("recap_engine_slots", "requests the engine takes at once", use.slots)
+        yield CounterMetricFamily("recap_engine_busy_seconds", "slot-seconds spent in the engine", use.busy_seconds)
+        yield CounterMetricFamily("recap_engine_requests", "requests sent to the engine", use.asked)
+        if use.pool is None:
+            return
+        yield GaugeMetricFamily("recap_pool_waiting", "requests in no replica yet", use.pool.waiting)
+        for name in REPLICA_GAUGES:
+            gauge = GaugeMetricFamily(f"recap_replica_{name}", f"{name} of a replica now", labels=("replica",))
+            for each in use.pool.replicas:
+                gauge.add_metric((each.name,), float(getattr(each, name) or 0))
+            yield gauge
+        for name in REPLICA_COUNTERS:
+            counter = CounterMetricFamily(f"recap_replica_{name}", f"{name} of a replica", labels=("replica",))
+            for each in use.pool.replicas:
+                counter.add_metric((each.name,), float(getattr(each, name)))
+            yield counter
+
+
+@dataclass(slots=True)
+class MetricsServer:
+    """The port that Prometheus reads, in a thread of its own. Entering listens; raises Refused where it cannot."""
+
+    metrics: Metrics
+    host: str
+    port: int
+    _open: tuple[WSGIServer, threading.Thread] | None = field(default=None, init=False)
+
+    def __enter__(self) -> MetricsServer:
+        try:
+            self._open = start_http_server(self.port, self.host, self.metrics.registry)
+        except OSError as error:
+            words = f"--metrics-port {self.port} on {self.host} cannot be listened on ({error.strerror})"
+            raise Refused(f"{words}; another port, 0 for a free one or -1 for none would be right") from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._open is not None:
+            server, thread = self._open
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        found: Any = self._open[0].server_address if self._open else ("", 0)
+        return f"http://{found[0]}:{found[1]}/metrics"

@@ -1,0 +1,223 @@
+"""A picture's way through the service: share, admit, caption as the pipeline would, and say what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from captioner.captioning import Captioner
+from captioner.errors import EngineUnavailable, OutOfService
+from captioner.external import external_of
+from captioner.filters import FILTERS, SCREENS
+from captioner.media.decoders import DecoderPool
+from captioner.presets import with_max_tokens
+from captioner.recipe import Asking, Pace, Recipe, digest, to_json
+from captioner.registry import build
+from captioner.types import (
+    Caption,
+    Decision,
+    External,
+    Failure,
+    Filter,
+    Filtered,
+    Outcome,
+    Rejection,
+    Sample,
+    Unreadable,
+)
+from pipelines.connection import Connection
+from pipelines.options import told
+from serving.admission import Admission
+from serving.bodies import Wish
+from serving.engine import Attended
+from serving.keys import Key
+from serving.problems import Problem
+from serving.repeats import Repeats
+from serving.settings import Bounds
+from serving.shares import Shares
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One picture to caption, as all checks in front have left it. deadline: in the loop's seconds."""
+
+    key: Key
+    wish: Wish
+    media: bytes
+    deadline: float
+    fresh: bool = False
+
+
+class Service:
+    """What a process keeps open: decoders, the engine, and the books of who may have how much."""
+
+    def __init__(self, recipe: Recipe, way: Connection, pace: Pace, bounds: Bounds) -> None:
+        self.recipe, self.pace, self.bounds = recipe, pace, bounds
+        self.engine = Attended(way)
+        self.decoders = DecoderPool(pace.decoders, recipe.limits)
+        self.admission = Admission(self._room, bounds.queue)
+        self.shares = Shares()
+        self.idempotent: Repeats[Answer] = Repeats(10_000, bounds.cache_seconds)
+        self.cached: Repeats[Answer] = Repeats(bounds.cache_entries, bounds.cache_seconds)
+        self.draining = False
+        self._timeouts: set[asyncio.Timeout] = set()
+        self._held = 0
+        self._external: External | None = None
+        self._screens = tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens)
+        self._made = digest(to_json(replace(recipe, limit=None)))
+        self._captioner = lru_cache(maxsize=64)(self._new_captioner)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Service]:
+        """Open all of it; the engine may still be starting when this yields."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.decoders)
+            if (external := external_of(self.recipe.asking.told)) is not None:
+                self._external = await stack.enter_async_context(external)
+            await stack.enter_async_context(self.engine)
+            yield self
+
+    def end_by(self, when: float) -> None:
+        """Stop what is still worked on then, with a 504. when: in the loop's seconds."""
+        for each in self._timeouts:
+            each.reschedule(min(when, each.when() or when))
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request that comes now would be served."""
+        return self.engine.ready and not self.draining and not self.admission.full
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether a request may bring words of its own."""
+        return bool(self.recipe.asking.prompt) and self.recipe.asking.told is None
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Bytes of a picture, for as long as its request holds them. Raises Problem overloaded."""
+        if self._held + size > self.bounds.held_mib * 2**20:
+            raise Problem("overloaded", "requests under way hold as many bytes as they may")
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
+    async def answer(self, asked: Asked) -> Answer:
+        """The answer to one picture; the same picture, asked in the same way by the same tenant, is asked once.
+
+        Raises Problem for everything that is no caption.
+        """
+        asking = self._asking(asked.wish)
+        sha256 = hashlib.sha256(asked.media).hexdigest()
+        content = asked.key.tenant, sha256, self._made, digest(to_json(asking))
+
+        async def make() -> Answer:
+            return await self._decided(asked, asking)
+
+        if asked.fresh or not self.bounds.cache_entries:
+            return {"id": _id(), **await make(), "cached": False}
+        made, before = await self.cached.once(content, make)
+        return {"id": _id(), **made, "cached": before}
+
+    async def _decided(self, asked: Asked, asking: Asking) -> Answer:
+        if not self.engine.serves:
+            raise Problem("engine_unavailable")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        sample = Sample(key="uploaded", kind="image", media=asked.media, meta={}, source_shard="http")
+        async with self.admission.enter(asked.key.tenant, asked.deadline) as waited:
+            try:
+                async with asyncio.timeout_at(asked.deadline) as timeout:
+                    self._timeouts.add(timeout)
+                    decision = await self._captioner(asking).decide(sample)
+            except TimeoutError:
+                raise Problem("deadline_exceeded", "it passed while the engine worked; the work was stopped") from None
+            except (EngineUnavailable, OutOfService):
+                raise Problem("engine_unavailable") from None
+            finally:
+                self._timeouts.discard(timeout)
+        self.shares.pixels(asked.key, (decision.width or 0) * (decision.height or 0))
+        timings = {
+            "waited_seconds": round(waited, 3),
+            "engine_seconds": round(decision.engine_seconds, 3),
+            "total_seconds": round(loop.time() - began, 3),
+        }
+        return _told(self.recipe, asking, decision) | {"timings": timings}
+
+    def _room(self) -> int:
+        """The engine's places, and as many as keep the decoders busy meanwhile."""
+        return self.engine.room() + self.pace.decoders
+
+    def _asking(self, wish: Wish) -> Asking:
+        """How this request's picture is asked about. Raises Problem prompt_not_taken."""
+        asking = self.recipe.asking
+        if wish.prompt is None and wish.max_tokens is None:
+            return asking
+        if not asking.prompt:
+            raise Problem("prompt_not_taken", f"{self.recipe.engine.name} says what it sees, in words of its own")
+        if wish.prompt is not None and asking.told is not None:
+            raise Problem("prompt_not_taken", "its prompt tells the engine what else is known of a picture")
+        asking = with_max_tokens(asking, wish.max_tokens or 0)
+        if wish.prompt is None:
+            return asking
+        sha256 = hashlib.sha256(wish.prompt.encode()).hexdigest()
+        return replace(asking, prompt=wish.prompt, prompt_id=f"request-{sha256[:12]}", prompt_sha256=sha256)
+
+    def _new_captioner(self, asking: Asking) -> Captioner:
+        parts = (told(each, asking.prompt, self.recipe.asking.prompt) for each in self.recipe.filters)
+        filters: tuple[Filter, ...] = tuple(build(FILTERS, each.name, each.settings) for each in parts)
+        return Captioner(
+            screens=self._screens,
+            decoder=self.decoders,
+            engine=self.engine,
+            asking=asking,
+            filters=filters,
+            external=self._external,
+        )
+
+
+def _told(recipe: Recipe, asking: Asking, decision: Decision) -> dict[str, Any]:
+    """The answer's members. Raises Problem for what a batch would have filtered, found unreadable or failed."""
+    size = {"width": decision.width, "height": decision.height}
+    match decision.outcome:
+        case Filtered(reason=reason, detail=detail) | Unreadable(reason=reason, detail=detail):
+            raise Problem(reason, detail, shown={name: value for name, value in size.items() if value})
+        case Failure(reason=reason):  # its detail quotes the engine, and may name hosts and paths
+            raise Problem(reason)
+    verdict, caption = _kept(decision.outcome)
+    return {
+        "caption": caption.text,
+        "accepted": verdict is None,
+        "reason": verdict,
+        "finish_reason": caption.finish_reason,
+        "engine": caption.engine or recipe.engine.name,
+        "model": recipe.model,
+        "model_revision": recipe.model_revision,
+        "prompt_id": asking.prompt_id,
+        **size,
+        "usage": {"prompt_tokens": caption.prompt_tokens, "completion_tokens": caption.completion_tokens},
+        "attempts": decision.attempts,
+        "signals": dict(decision.signals),
+        "facts": caption.facts,
+    }
+
+
+def _kept(outcome: Outcome) -> tuple[str | None, Caption]:
+    """(why a batch would have dropped the caption, None where it would have kept it; the caption)."""
+    if isinstance(outcome, Rejection):
+        return outcome.reason, outcome.caption
+    assert isinstance(outcome, Caption), "everything else has been told as a problem"
+    return None, outcome
+
+
+def _id() -> str:
+    return f"cap-{secrets.token_hex(12)}"

@@ -1,0 +1,119 @@
+"""Reading a corpus back: what a manifest lists, its captioned rows, and the media of one key without its neighbours."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from captioner.errors import CorruptState, Refused
+from shards import commits, manifest
+from shards.blob import Blob, FileBlob
+from shards.commits import Record
+from shards.durable import writing
+from shards.ledger import Row, from_parquet
+from shards.store import Store
+from shards.tar import Member, TarReader
+from shards.tar_header import BLOCK
+
+SIDECARS = ("txt", "json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One committed shard of a corpus. samples: how many of its rows are captioned."""
+
+    store: Store
+    record: Record
+
+    @property
+    def name(self) -> str:
+        return self.record.shard
+
+    @property
+    def samples(self) -> int:
+        return self.record.counts["captioned"]
+
+    def rows(self) -> list[Row]:
+        """The captioned rows, by key. Raises CorruptState when the ledger is not the one that was committed."""
+        file = next(each for each in self.record.files if each.name.endswith(".parquet"))
+
+        def decode(data: bytes) -> list[Row]:
+            if commits.sha256_of(data) != file.sha256:
+                raise CorruptState(f"corrupt_state: {file.name} is not the file that was committed")
+            return [row for row in from_parquet(data) if row.outcome == "captioned"]
+
+        return self.store.read_sound(file.name, decode)
+
+    def media(self) -> Media:
+        """The shard's media, open. Raises OutOfService, SourceError, CorruptState."""
+        name = next(each.name for each in self.record.files if each.name.endswith(".tar"))
+        if self.store.path is not None:
+            path = self.store.path / name
+            return Media(path.open("rb"), FileBlob(path))
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - it closes with Media
+        return Media(spool, _Kept(self.store.blob(name), spool))
+
+
+class Media:
+    """The media of one tar by key; any thread may read. The file closes with the last who holds this."""
+
+    def __init__(self, file: IO[bytes], blob: Blob) -> None:
+        self._file = file
+        # Headers only: a reader that holds no data goes through a tar at the speed of the disk.
+        members = (each for each in TarReader(blob, held={}) if isinstance(each, Member))
+        self._places = {each.key: (each.offset + BLOCK, each.size) for each in members if each.ext not in SIDECARS}
+        with writing("scratch for a shard's media"):
+            file.flush()
+
+    def read(self, key: str) -> bytes:
+        """The stored bytes. Raises CorruptState for a key that the tar does not have."""
+        if key not in self._places:
+            raise CorruptState(f"corrupt_state: the ledger has a captioned {key!r}, and its tar does not")
+        offset, size = self._places[key]
+        return os.pread(self._file.fileno(), size, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A far blob that is kept in a file while it is read."""
+
+    blob: Blob
+    file: IO[bytes]
+
+    @property
+    def size(self) -> int:
+        return self.blob.size
+
+    @property
+    def etag(self) -> str:
+        return self.blob.etag
+
+    def chunks(self, offset: int = 0) -> Iterator[bytes]:
+        for piece in self.blob.chunks(offset):
+            with writing("scratch for a shard's media"):
+                self.file.seek(offset)
+                self.file.write(piece)
+            offset += len(piece)
+            yield piece
+
+
+def open_corpus(url: str, number: int | None = None) -> tuple[manifest.Manifest, list[Shard]]:
+    """A version of a corpus, the newest if no number is given, and its shards by name. Raises Refused, CorruptState."""
+    store = Store(url)
+    try:
+        version = manifest.read(store, number) if number is not None else manifest.latest(store)
+    except FileNotFoundError:
+        version = None
+    if version is None:
+        raise Refused(f"no corpus at {url}: there is no manifest" + (f" {number}" if number is not None else ""))
+    listed = dict(version.shards)
+    shards = []
+    for record in commits.read_all(store, listed):
+        if record.sha256 != listed[record.shard]:
+            raise CorruptState(f"corrupt_state: {commits.name_of(record.shard)} is not the record that was listed")
+        if record.counts["captioned"]:
+            shards.append(Shard(store=store, record=record))
+    return version, shards

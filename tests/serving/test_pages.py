@@ -1,0 +1,161 @@
+"""The pages in a real headless Chromium, with a keyboard, without a network, and before axe-core."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page, async_playwright
+
+from tests.pictures import photo, stored
+from tests.serving.running import half_a_run
+from tests.serving.served import FAKE, Served, jpeg, served
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync",
+         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # fmt: skip
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium on the PATH: apt-get install chromium")
+DROP = """async ([name, bytes]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type: "image/jpeg" }));
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    const event = new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+    document.getElementById("frame").dispatchEvent(event);
+  }
+}"""
+PHOTOGRAPH = Path(__file__).parents[2] / "pipelines/demo/photos/friends_by_aitzol_berasategi.jpg"
+
+
+@asynccontextmanager
+async def browsing(there: Served, path: str = "/") -> AsyncIterator[Page]:
+    """A page of the service; what it logs as an error, or asks of another host, fails the test."""
+    wrong: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await browser.new_page(viewport={"width": 1200, "height": 900})
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request", lambda asked: None if asked.url.startswith((there.url, "blob:")) else wrong.append(asked.url)
+        )
+        page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
+        await page.goto(there.url + path)
+        yield page
+        await browser.close()
+    assert wrong == []
+
+
+async def drop(page: Page, media: bytes, name: str = "holiday.jpg") -> None:
+    from base64 import b64encode
+
+    await page.evaluate(DROP, [name, b64encode(media).decode()])
+
+
+async def accessible(page: Page) -> None:
+    """Raises AssertionError with what axe-core found."""
+    results: Any = await Axe().run(page)
+    found = [(each["id"], each["nodes"][0]["html"]) for each in results.response["violations"]]
+    assert found == []
+
+
+def test_a_dropped_photograph_is_captioned_by_the_experts_and_the_page_passes_axe() -> None:
+    async def scene() -> None:
+        async with served("--engine", "experts", "--metrics-port", "-1") as there, browsing(there) as page:
+            await accessible(page)
+            await drop(page, PHOTOGRAPH.read_bytes())
+            await page.wait_for_selector("#result:not([hidden])")
+            said = (await there.upload(PHOTOGRAPH.read_bytes())).json["caption"]
+            await page.wait_for_function("(said) => document.getElementById('caption').textContent === said", arg=said)
+            assert "Kept" in await page.inner_text("#badge")
+            assert await page.text_content("#said") == f"Kept. {said}"
+            assert "dog" in await page.inner_text("#tags") and "s" in await page.inner_text("#times")
+            assert "image=@holiday.jpg" in await page.inner_text("#curl")
+            assert there.url in await page.inner_text("#python")
+            await accessible(page)
+
+    asyncio.run(scene())
+
+
+def test_words_come_one_by_one_and_at_once_for_who_wants_no_motion() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there, browsing(there) as page:
+            await drop(page, jpeg())
+            await page.wait_for_selector("#caption .word")
+            first = len(await page.query_selector_all("#caption .word"))
+            said = (await there.upload(jpeg())).json["caption"]
+            await page.wait_for_function("(said) => document.getElementById('caption').textContent === said", arg=said)
+            assert first < len(said.split()) == len(await page.query_selector_all("#caption .word"))
+            await page.emulate_media(reduced_motion="reduce")
+            await drop(page, jpeg(2))
+            await page.wait_for_function("() => document.querySelectorAll('#caption .word').length === 0")
+
+    asyncio.run(scene())
+
+
+def test_a_refused_picture_shows_its_reason_and_a_dropped_caption_its_text() -> None:
+    async def scene() -> None:
+        async with served(*FAKE, "--length.min-words", "500") as there, browsing(there) as page:
+            await drop(page, stored(photo(200, 120)))
+            await page.wait_for_selector("#result:not([hidden])")
+            assert "below_min_resolution" in await page.inner_text("#badge")
+            assert "200 × 120" in await page.inner_text("#why") and "Refused" in str(await page.text_content("#said"))
+            await accessible(page)
+            await drop(page, b"no picture <img src=x onerror=alert(1)>", "<b>.jpg")
+            await page.wait_for_function("() => document.getElementById('badge').textContent.includes('undecodable')")
+            await drop(page, jpeg())
+            await page.wait_for_function("() => document.getElementById('badge').textContent.includes('too_short')")
+            assert "would not keep" in await page.inner_text("#badge") and await page.inner_text("#caption")
+
+    asyncio.run(scene())
+
+
+def test_the_page_works_by_keyboard_alone_and_cancels_what_is_under_way() -> None:
+    async def scene() -> None:
+        async with served(*FAKE, "--fake.seconds", "30") as there, browsing(there) as page:
+            seen = []
+            for _ in range(9):
+                await page.keyboard.press("Tab")
+                seen.append(
+                    await page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
+                )
+            assert seen[0] == "Skip to the content" and "file" in seen
+            await page.set_input_files("#file", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg()})
+            await page.wait_for_selector("#waiting:not([hidden])")
+            await page.focus("#cancel")
+            await page.keyboard.press("Enter")
+            await page.wait_for_function("() => document.getElementById('said').textContent.startsWith('Cancelled')")
+            async with asyncio.timeout(2):
+                while there.server.service.admission.working:
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(scene())
+
+
+def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(tmp_path: Path) -> None:
+    store = half_a_run(tmp_path, "--fake.looping", "0.3", shards=3)
+
+    async def scene() -> None:
+        async with served(*FAKE, "--run", store.url) as there, browsing(there, "/run") as page:
+            await page.wait_for_selector("#cards article img")
+            told = (await there.get("/v1/run")).json
+            assert told["read"] == 15 == sum(told["counts"].values()) and told["committed"] == 3
+            assert f"{told['counts']['captioned']} of 15 samples captioned" in await page.inner_text("h1")
+            shown = await page.query_selector_all("#cards article")
+            assert len(shown) == len(told["cards"]) == 15
+            await page.click("button[data-show=captioned]")
+            await page.wait_for_function(
+                "() => !document.querySelector('#cards article:not([data-outcome=captioned]):not([hidden])')"
+            )
+            await accessible(page)
+            await page.goto(there.url + "/docs")
+            await accessible(page)
+
+    asyncio.run(scene())

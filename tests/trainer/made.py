@@ -1,0 +1,49 @@
+"""What the trainer's tests train on: a committed corpus, a LLaVA JSON and a tiny language model, all real and small."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from tests import corpora
+from trainer.demo.tiny import Shape, make
+
+TINY = Shape(width=32, layers=3, vocabulary=300, steps=0)
+CONFIG = {"mm_hidden_size": 16, "patch_heads": 2, "threshold_layers": [1], "target_layers": [2]}
+
+
+def corpus(folder: Path, shards: int = 2, per_shard: int = 20) -> Path:
+    """A committed corpus of the fake engine's captions; of every twenty samples sixteen are captioned."""
+    made = corpora.make_shards(folder / "shards", shards, per_shard)
+    recipe = corpora.fake_recipe()
+    corpora.run_here(recipe, corpora.planned(recipe, made), folder / "out")
+    return folder / "out"
+
+
+def language_model(folder: Path) -> Path:
+    make(folder, ["A quiet harbour stands beside a calm river. Nothing else is close by."], TINY)
+    (folder / "fields.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def llava(folder: Path, pictures: int = 6, videos: int = 0) -> Path:
+    """Conversations about pictures, videos of four frames, and one about nothing to see."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dice, rows = random.Random(1), []
+    for number in range(pictures):
+        (folder / f"{number}.jpg").write_bytes(corpora.picture(number, 96 + 32 * dice.randrange(4), 96))
+        rows.append({"id": f"p{number}", "image": f"{number}.jpg", "conversations": talk("<image>\nWhat is it?")})
+    for number in range(videos):
+        clip = folder / f"v{number}"
+        clip.mkdir()
+        for at in range(4):
+            (clip / f"{at}.jpg").write_bytes(corpora.picture(100 * number + at // 2, 96, 96))
+        rows.append({"id": f"v{number}", "video": clip.name, "conversations": talk("<image>\nWhat happens?")})
+    rows.append({"id": "words", "conversations": talk("How are you?")})
+    (folder / "talks.json").write_text(json.dumps(rows))
+    return folder / "talks.json"
+
+
+def talk(question: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": "A quiet harbour."}]

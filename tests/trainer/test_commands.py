@@ -1,0 +1,85 @@
+"""`recap train --describe`, `recap caption` and `recap eval`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the `train` extra")
+
+from rich.console import Console  # noqa: E402
+
+from captioner.errors import Refused  # noqa: E402
+from pipelines.cli import recap  # noqa: E402
+from tests import corpora  # noqa: E402
+from tests.trainer import made  # noqa: E402
+from trainer import commands, manners, start  # noqa: E402
+from trainer.recipes import STAGES  # noqa: E402
+from trainer.words import Words  # noqa: E402
+
+TOLD = {"total": 14_156_712_960, "vision": 6_525_618_176, "patch_embedding": 15_478_272, "text": 7_615_616_512}
+
+
+@pytest.fixture(scope="module", params=["eve-v2-3", "elva-1"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of each family that has learnt nothing, with its stage's manners at a small size."""
+    llm = made.language_model(tmp_path_factory.mktemp("llm"))
+    words, folder, stage = Words(llm), tmp_path_factory.mktemp("model"), STAGES[request.param]
+    fields = made.CONFIG | {"image_token_id": words.image_token_id}
+    first = STAGES["elva-1" if stage.family == "elva" else "eve-v2-1"]
+    own = fields if stage.family == "elva" else {"image_token_id": words.image_token_id, "mm_hidden_size": 16}
+    torch.manual_seed(0)
+    unguided = replace(first, trains=("patch_embedding",), guided=False)
+    start.going(unguided, llm, own, resumed=False).save_pretrained(folder)
+    words.save(folder)
+    manners.write(folder, replace(stage, pictures=replace(stage.pictures, max_side=64)))
+    return folder
+
+
+def test_a_model_is_described_without_its_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--describe", "eve-v2-7b", "--size", "1920x1080", "--max-side", "800", "--mode", "infer"]
+    assert recap(["train", *told]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "parameters": TOLD,
+        "cols": 34,
+        "rows": 19,
+        "patches": 646,
+        "tokens": 666,
+    }
+
+
+@pytest.mark.parametrize("wrong", [["--describe", "eve"], ["--describe", "eve-v2-7b", "--size", "big"]])
+def test_a_description_of_nothing_is_refused(wrong: list[str]) -> None:
+    with pytest.raises(Refused):
+        commands.train(wrong, Console(quiet=True))
+    assert recap(["train", *wrong]) == 2
+
+
+def test_a_picture_is_captioned_and_a_page_is_not(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"
+    good.write_bytes(corpora.picture(1, 96, 64))
+    bad.write_bytes(b"<html>")
+    assert recap(["caption", str(good), "--model", str(model), "--max-tokens", "5"]) == 0
+    capsys.readouterr()
+    assert recap(["caption", str(good), str(bad), "--model", str(model), "--max-tokens", "5"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{good}\t") and "no known picture begins" in err
+
+
+def test_an_evaluation_tells_new_captions_from_alt_texts(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = made.corpus(tmp_path, shards=1, per_shard=10)
+    told = ["eval", "--model", str(model), "--data", f"recap={out}", "--data", f"web={out}"]
+    assert recap([*told, "--limit", "8", "--group", "4", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert list(scores) == [f"recap={out}", f"web={out}"]
+    for each in scores.values():
+        assert each["pairs"] == 8 and each["loss"] > 0 and each["blind"] > 0
+        assert 0 <= each["text_of_picture"] <= 1 and 0 <= each["picture_of_text"] <= 1
+    assert recap([*told, "--limit", "3", "--group", "4"]) == 2, "not one whole group"

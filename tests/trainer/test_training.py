@@ -1,0 +1,207 @@
+"""Whole trainings by the command: resumed, killed, on two processes, stage after stage; and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the `train` extra")
+
+from rich.console import Console  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from captioner.errors import CorruptState, PlanMismatch, Refused  # noqa: E402
+from tests.trainer import made  # noqa: E402
+from trainer import checkpoint, commands  # noqa: E402
+from trainer.meter import losses  # noqa: E402
+from trainer.recipes import STAGES  # noqa: E402
+from trainer.stage import group  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+LONG = 96  # samples, of which a step takes twelve or so
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus, talks and a language model."""
+    yard = tmp_path_factory.mktemp("yard")
+    made.corpus(yard)
+    made.llava(yard / "talks", pictures=6, videos=3)
+    made.language_model(yard / "llm")
+    return yard
+
+
+def words(yard: Path, stage: str, *more: object, data: str = "") -> list[str]:
+    """A small training of a stage; every step saves nothing but the last."""
+    told = ["--stage", stage, "--data", data or str(yard / "out"), "--output", str(yard / "run")]
+    told += ["--model-config", str(yard / "llm/fields.json"), "--precision", "fp32", "--max-side", "96"]
+    told += ["--batch", "12", "--rows", "4", "--budget", "256", "--samples", str(LONG), "--peak-lr", "1e-3"]
+    return [*told, *map(str, more)]
+
+
+def train(told: list[str]) -> None:
+    assert commands.train(told, Console(quiet=True)) == 0
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    newest = checkpoint.latest(run)
+    assert newest is not None
+    return load_file(newest.folder / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> None:
+    assert losses(one) == losses(other)
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def whole(yard: Path) -> Path:
+    """Stage 1, undisturbed."""
+    train(words(yard, "1", "--llm", yard / "llm", "--output", yard / "whole"))
+    return yard / "whole/eve-v2-1"
+
+
+def test_a_training_that_stopped_goes_on_with_the_same_losses(yard: Path, whole: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "parts")
+    for _ in range(4):
+        train([*told, "--stop-after", "2"])
+    same(yard / "parts/eve-v2-1", whole)
+    assert len(losses(whole)) >= 6
+
+
+def test_a_training_that_was_killed_loses_nothing_but_the_steps_since_its_checkpoint(yard: Path, whole: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "killed", "--save-every", "1", "--keep", "9")
+    run = yard / "killed/eve-v2-1"
+    command = [sys.executable, "-m", "pipelines", "train", *told]
+    for kill_at in (1, 4):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+        while len(checkpoint.published(run)) < kill_at and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    train(told)
+    same(run, whole)
+    folders = {path.name for path in (run / "checkpoints").iterdir() if path.is_dir()}
+    assert folders == {checkpoint.read(each).folder.name for each in checkpoint.published(run)}, "litter was cleared"
+
+
+def test_two_processes_train_as_one_does(yard: Path, whole: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "pipelines", "train", *told]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
+    assert losses(yard / "two/eve-v2-1") == pytest.approx(losses(whole), abs=1e-4)
+    ours, theirs = weights(yard / "two/eve-v2-1"), weights(whole)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+    newest = checkpoint.latest(yard / "two/eve-v2-1")
+    assert newest is not None and newest.told["ranks"] == 2
+
+
+# In a dialogue no label follows a picture: what makes only the last layer's picture states has no gradient.
+UNREACHED = ("moe_q_proj", "moe_o_proj", "moe_post_attention_layernorm", "moe_mlp")
+
+
+def test_each_stage_moves_what_it_trains_and_nothing_else(yard: Path, whole: Path) -> None:
+    before = load_file(yard / "llm/model.safetensors")
+    talks = f"llava={yard / 'talks/talks.json'}"
+    for name, data in {"1": "", "2.1a": "", "2.1b": "", "2.2": talks, "3": talks}.items():
+        stage = STAGES[f"eve-v2-{name}"]
+        if name != "1":  # that is `whole`
+            train(words(yard, name, "--output", yard / "whole", "--samples", 24, data=data))
+        after = weights(yard / "whole" / stage.name)
+        for tensor, value in after.items():
+            start = before.get(tensor, before.get(tensor.replace("moe_", "")))
+            if data and "layers.2." in tensor and any(part in tensor for part in UNREACHED):
+                continue
+            moved = start is None or not torch.equal(value, start)
+            assert moved == (group(tensor) in stage.trains), f"{stage.name}: {tensor}"
+        before = after
+
+
+def test_elva_learns_from_videos_and_merges_them(yard: Path) -> None:
+    talks = f"llava={yard / 'talks/talks.json'}"
+    small = ["--output", yard / "elva", "--samples", 16, "--rows", 2, "--budget", 512, "--max-side", 56]
+    train(words(yard, "elva-1", *small, "--llm", yard / "llm"))
+    train(words(yard, "elva-2", *small, "--frames", 4, data=talks))
+    train(words(yard, "elva-3", *small, "--frames", 4, data=talks))
+    newest = checkpoint.latest(yard / "elva/elva-3")
+    assert newest is not None and newest.told["complete"]
+    assert json.loads((newest.folder / "config.json").read_text())["merging"] is True
+    assert all(value == value for value in losses(yard / "elva/elva-3"))
+
+
+def test_a_teacher_guides_elva_and_its_guide_learns_too(yard: Path) -> None:
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    teacher = SiglipVisionModel(SiglipVisionConfig(**small, image_size=32, patch_size=16))
+    teacher.save_pretrained(yard / "teacher")
+    told = ["--samples", 16, "--rows", 2, "--budget", 512, "--max-side", 56, "--teacher", yard / "teacher"]
+    train(words(yard, "elva-1", *told, "--llm", yard / "llm", "--output", yard / "guided"))
+    train(words(yard, "elva-1", *told[:-2], "--llm", yard / "llm", "--output", yard / "alone"))
+    guided, alone = yard / "guided/elva-1", yard / "alone/elva-1"
+    # Unit vectors that have nothing to do with each other are 2 apart; the contrast adds the log of some frames.
+    assert losses(guided)[0] - losses(alone)[0] > 2
+    assert weights(guided)["guide.tube.weight"].shape == (16, 32)
+    talks = f"llava={yard / 'talks/talks.json'}"
+    with pytest.raises(Refused, match="stage elva-3 has no teacher"):
+        train(words(yard, "elva-3", "--teacher", yard / "teacher", data=talks))
+
+
+def test_a_checkpoint_is_safetensors_and_json_and_says_what_it_saw(yard: Path, whole: Path) -> None:
+    newest = checkpoint.latest(whole)
+    assert newest is not None and newest.told["complete"] and not checkpoint.damaged(newest)
+    assert {path.suffix for path in newest.folder.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    seen = newest.told["seen"]
+    assert seen["samples"] >= LONG and seen["step"] == len(losses(whole))
+    assert newest.told["job"]["feeds"][0]["name"] == f"recap={yard / 'out'}"
+    file = newest.folder / "optimizer-00000.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert checkpoint.damaged(newest) == [file.name]
+
+
+def test_a_folder_without_its_manifest_is_no_checkpoint(tmp_path: Path) -> None:
+    folder = checkpoint.staging(tmp_path, 5, "a")
+    (folder / "weights").write_bytes(b"half")
+    assert checkpoint.latest(tmp_path) is None
+    checkpoint.publish(folder, {"step": 5})
+    assert checkpoint.latest(tmp_path) == checkpoint.Checkpoint(folder=folder, told=checkpoint.latest(tmp_path).told)  # type: ignore[union-attr]
+    with pytest.raises(Refused, match="two trainings write to one folder"):
+        checkpoint.publish(checkpoint.staging(tmp_path, 5, "b"), {"step": 5})
+    (folder / "weights").write_bytes(b"ha")
+    with pytest.raises(CorruptState, match="have another length"):
+        checkpoint.latest(tmp_path)
+
+
+def test_a_run_is_not_resumed_as_another(yard: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "other", "--stop-after", "1")
+    train(told)
+    with pytest.raises(PlanMismatch, match=r"stage.peak_lr: there 0.001, asked 0.5"):
+        train([*told, "--peak-lr", "0.5"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        (["--stage", "9"], "no stage '9'; there is eve-v2-1"),
+        (["--stage", "1"], "give --llm"),
+        (["--stage", "2.1a", "--output", "/nowhere"], "no model at /nowhere/eve-v2-1"),
+        (["--stage", "1", "--output", "s3://bucket/x"], "checkpoints go to a disk"),
+        (["--stage", "1", "--llm", "LLM", "--pictures", "huge"], "there is fixed-area-800"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(yard: Path, wrong: list[str], right: str) -> None:
+    with pytest.raises(Refused, match=right):
+        train([*words(yard, "1"), *(str(yard / "llm") if word == "LLM" else word for word in wrong)])

@@ -1,0 +1,90 @@
+"""A trained model that answers: one picture and a question in, one text out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from captioner.media.header import read_header
+from captioner.types import Sampling
+from trainer import checkpoint, manners, weights
+from trainer.data.pixels import normalised, picture
+from trainer.templates import ASSISTANT, IMAGE, SYSTEM, Piece, asked, encode
+from trainer.words import Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """finish_reason: `stop`, or `length` where max_tokens cut it."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def pieces(template: str, question: str) -> list[Piece]:
+    """What stands before an answer: a plain model is only shown the picture."""
+    if template == "plain":
+        return [Piece(text=IMAGE, supervised=False)]
+    opening = [Piece(text=f"{SYSTEM} USER: ", supervised=False), *asked(f"{IMAGE}\n{question}")]
+    return [*opening, Piece(text=ASSISTANT, supervised=False)]
+
+
+class Speaker:
+    """A checkpoint, or a run's newest, on the best device there is. Raises Refused, CorruptState."""
+
+    def __init__(self, model: str | Path, device: str = "") -> None:
+        folder = checkpoint.model_folder(model)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.words, self.manners = Words(folder), manners.read(folder)
+        self.model: Any = weights.load(folder, dtype).to(self.device).eval()
+        self.patch = self.model.config.patch_side
+
+    def pixels(self, media: bytes) -> torch.Tensor:
+        """(3, H, W), or (1, 3, H, W) for ELVA. Raises MediaError."""
+        header = read_header(media)
+        grid = self.manners.grid((header.width, header.height), self.patch)
+        seen = normalised(picture(media, grid, self.patch).to(self.device), self.model.dtype)
+        return seen if self.manners.family == "eve-v2" else seen[None]
+
+    def answer(self, media: bytes, question: str, sampling: Sampling) -> Answer:
+        """What the model says of an encoded picture. Raises MediaError."""
+        seen = self.pixels(media)
+        tokens = self.model.model.vision_tower.tokens(seen)
+        prompt = encode(pieces(self.manners.template, question), self.words.ids, [tokens], self.words.image_token_id)
+        return self.say(prompt.ids, seen, sampling)
+
+    @torch.inference_mode()
+    def say(self, ids: list[int], seen: torch.Tensor, sampling: Sampling) -> Answer:
+        prompt = torch.tensor([ids], device=self.device)
+        drawn = {"do_sample": False}
+        if sampling.temperature > 0:
+            torch.manual_seed(sampling.seed)
+            drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
+            drawn["top_k"] = sampling.top_k
+        # A plain caption has no end token: it ends at its newline, which a token may hold together with a full stop.
+        stops = {"stop_strings": ["\n"], "tokenizer": self.words.tokenizer} if self.manners.template == "plain" else {}
+        whole = self.model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            pixel_values=[seen],
+            max_new_tokens=sampling.max_tokens,
+            eos_token_id=self.words.end_id,
+            pad_token_id=self.words.end_id,
+            **drawn,
+            **stops,
+        )
+        said = whole[0, len(ids) :].tolist()
+        text = self.words.text(said)
+        stopped = said[-1:] == [self.words.end_id] or ("\n" in text and bool(stops))
+        return Answer(
+            text=text.strip(),
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(ids),
+            completion_tokens=len(said),
+        )

@@ -1,0 +1,198 @@
+"""`recap train`, `recap eval` and `recap caption`: what they take, and what they print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from transformers import SiglipVisionConfig
+from transformers.utils import logging
+
+from captioner.errors import MediaError, Refused
+from captioner.prompts import prompt
+from captioner.types import Sampling
+from trainer import checkpoint, start
+from trainer.answer import Speaker
+from trainer.data.entries import Reader
+from trainer.data.feeds import open_feed
+from trainer.describe import MODELS, describe
+from trainer.evaluate import Score, score
+from trainer.image_size import MODES
+from trainer.loop import Trainer
+from trainer.options import Training, guided, job_of, run_folder, source_of, stage_of
+from trainer.parallel import accelerator_for, lanes_of, ranks
+from trainer.words import Words
+
+FAILED_PICTURES = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """Tell what a model is, without loading weights, as JSON."""
+
+    describe: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODELS) + "}")]
+    size: str = ""
+    """Of a picture, WIDTHxHEIGHT: then its grid is told, too."""
+    max_side: int = 1600
+    mode: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODES) + "}")] = "train"
+
+
+def quiet() -> None:
+    """transformers tells of every fresh tensor and of each file; what is wrong there is an error of ours."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def train(words: Sequence[str], console: Console) -> int:
+    """`recap train`: a stage, or the description of a model. 0 when the stage is done. Raises RecapError."""
+    quiet()
+    if any(word.partition("=")[0] == "--describe" for word in words):
+        told = tyro.cli(Description, args=words, prog="recap train")
+        print(json.dumps(described(told), indent=2))
+        return 0
+    summary = f"{Training.__doc__}\n\nOr: recap train --describe MODEL [--size WxH --max-side N --mode MODE]"
+    return trained(tyro.cli(Training, args=words, prog="recap train", description=summary), console)
+
+
+def described(told: Description) -> dict[str, object]:
+    width, by, height = told.size.partition("x")
+    if told.size and not (by and width.isdecimal() and height.isdecimal()):
+        raise Refused(f"--size {told.size}: WIDTHxHEIGHT in pixels would be right, such as 1920x1080")
+    try:
+        size = (int(width), int(height)) if told.size else None
+        return dict(describe(told.describe, size, told.max_side, told.mode))
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def trained(options: Training, console: Console) -> int:
+    """Begin a stage or go on with it. Raises RecapError."""
+    stage, run = guided(stage_of(options.stage), options.teacher), run_folder(options)
+    there = checkpoint.latest(run)
+    if there is not None and there.told["complete"]:
+        console.print(f"{stage.name} is done: {there.folder}", highlight=False)
+        return 0
+    source = there.folder if there is not None else checkpoint.model_folder(source_of(options))
+    words, fields = Words(source), start.overrides(options.model_config)
+    with ranks() as (rank, world):
+        patch = start.CONFIGS[stage.family]().patch_side
+        job = job_of(options, words, patch, world, there)
+        mine = lanes_of(rank, world, job.order.lanes)
+        accelerator = accelerator_for(options.parallel, options.precision, len(mine))
+        fields = {"image_token_id": words.image_token_id} | fields
+        if options.teacher:
+            fields["teacher_width"] = SiglipVisionConfig.from_pretrained(options.teacher).hidden_size
+        torch.manual_seed(options.seed)  # fresh tensors are the same on all ranks
+        model = start.going(job.stage, source, fields, resumed=there is not None)
+        model.set_attn_implementation(options.attention)
+        if options.checkpointing:
+            model.activation_checkpointing_enable()
+        trainer = Trainer(job, accelerator, model, words, console)
+        if there is not None:
+            trainer.resume(there)
+        finished = trainer.train()
+    if rank == 0:
+        seen, left_out = finished.checkpoint.told["seen"], finished.checkpoint.told["left_out"]
+        console.print(
+            f"{stage.name}: {seen['samples']:,} samples in {seen['step']:,} steps, left out {left_out}, "
+            f"bad pictures {seen['bad'] or 0}\ncheckpoint: {finished.checkpoint.folder}",
+            highlight=False,
+        )
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Judge a model on pairs it was not trained on: does it tell whether a text fits a picture?"""
+
+    model: str
+    """A checkpoint's folder, or a training run for its newest."""
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+    """As for `recap train`. recap=OUT and web=OUT of one corpus set its captions beside the alt texts."""
+    hold_out: float = 0.0
+    """What `recap train` was given: then only what that left out is judged."""
+    images: str = ""
+    limit: int = 256
+    """Pairs of each feed."""
+    group: int = 8
+    """How many pictures and texts are matched against each other."""
+    stage: str = ""
+    """Whose template and picture sizes are used. Default: those of the checkpoint."""
+    json: bool = False
+
+
+def evaluate(words: Sequence[str], console: Console) -> int:
+    """`recap eval`. Raises RecapError."""
+    quiet()
+    options = tyro.cli(Evaluation, args=words, prog="recap eval")
+    speaker = Speaker(options.model)
+    manners = speaker.manners
+    stage = stage_of(options.stage or ("3" if manners.family == "eve-v2" else "elva-3"))
+    pictures = dataclasses.replace(stage.pictures, mode=manners.mode, max_side=manners.max_side)
+    stage = dataclasses.replace(stage, template=manners.template, pictures=pictures)
+    reader = Reader(
+        stage=stage,
+        tokenize=speaker.words.ids,
+        image_token_id=speaker.words.image_token_id,
+        patch=speaker.patch,
+        hold_out=options.hold_out,
+        held_out=bool(options.hold_out),
+    )
+    feeds = [open_feed(word, options.images, manners.frames) for word in options.data]
+    scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
+    if options.json:
+        print(json.dumps({name: dataclasses.asdict(each) for name, each in scores.items()}))
+    else:
+        show(console, scores)
+    return 0
+
+
+def show(console: Console, scores: dict[str, Score]) -> None:
+    """A table, a line each feed."""
+    table = Table(title="Which texts fit their pictures", title_justify="left")
+    for name in ("texts", "pairs", "loss", "without picture", "own text found", "own picture found", "chance"):
+        table.add_column(name, justify="left" if name == "texts" else "right")
+    for name, each in scores.items():
+        found = (f"{each.text_of_picture:.0%}", f"{each.picture_of_text:.0%}", f"{1 / each.group:.0%}")
+        table.add_row(name, str(each.pairs), f"{each.loss:.3f}", f"{each.blind:.3f}", *found)
+    console.print(table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captioning:
+    """Caption pictures with a trained model."""
+
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    model: str
+    """A checkpoint's folder, or a training run for its newest."""
+    question: str = prompt("describe-in-detail-1")
+    """What a model with dialogue is asked; a plain one is only shown the picture."""
+    max_tokens: int = 512
+    temperature: float = 0.0
+    device: str = ""
+    """cpu, cuda, cuda:1 … Default: the first GPU, if there is one."""
+
+
+def caption(words: Sequence[str], console: Console) -> int:
+    """`recap caption`: a caption a line on stdout; 1 if a picture could not be read. Raises RecapError."""
+    quiet()
+    options = tyro.cli(Captioning, args=words, prog="recap caption")
+    speaker, code = Speaker(options.model, options.device), 0
+    sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
+    for path in options.pictures:
+        try:
+            said = speaker.answer(path.read_bytes(), options.question, sampling)
+            print(said.text if len(options.pictures) == 1 else f"{path}\t{said.text}")
+        except (MediaError, OSError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            code = FAILED_PICTURES
+    return code

@@ -1,0 +1,76 @@
+"""Committed corpora as feeds: recaptioned, or with the captions that the web gave the same pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from captioner.errors import MediaError
+from captioner.prompts import prompt
+from shards import commits
+from shards.ledger import Row
+from shards.reading import Media, Shard, open_corpus
+from trainer.data.entries import Entry, Feed
+from trainer.templates import IMAGE, Turn
+
+QUESTION = f"{IMAGE}\n{prompt('describe-in-detail-1')}"  # what a dialogue template asks; the plain one asks nothing
+
+
+def new_caption(row: Row) -> str:
+    return row.caption or ""
+
+
+def alt_text(row: Row) -> str:
+    return row.original_caption or ""
+
+
+@dataclass(slots=True)
+class Recaptioned:
+    """One committed shard. Its tar is looked through when the first of its pictures is wanted, not to plan."""
+
+    shard: Shard
+    words: Callable[[Row], str]
+    _media: Media | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def samples(self) -> int:
+        return self.shard.samples
+
+    def entries(self, start: int, stop: int) -> list[Entry]:
+        # The media are opened anew for each reading, and closed with the last entry of it.
+        whole = Recaptioned(self.shard, self.words)
+        return [whole.entry(row) for row in self.shard.rows()[start:stop]]
+
+    def entry(self, row: Row) -> Entry:
+        return Entry(
+            key=f"{self.shard.name}/{row.key}",
+            turns=(Turn(speaker="human", text=QUESTION), Turn(speaker="gpt", text=self.words(row))),
+            sha256=row.sha256 or commits.sha256_of(row.key.encode()),
+            size=(row.width or 1, row.height or 1),
+            fetch=partial(self.fetch, row.key, row.sha256),
+        )
+
+    def fetch(self, key: str, sha256: str | None) -> list[bytes]:
+        """Raises MediaError for bytes that are not those that were captioned."""
+        with self._lock:
+            self._media = self._media or self.shard.media()
+        media = self._media.read(key)
+        if sha256 and commits.sha256_of(media) != sha256:
+            raise MediaError("undecodable", "not the bytes that were captioned")
+        return [media]
+
+
+def feed(url: str, weight: float | None, words: Callable[[Row], str], version: str | None = None) -> Feed:
+    """A manifest of a corpus: the newest, or that of a `version` told before. Raises Refused, CorruptState."""
+    there, shards = open_corpus(url, int(version.partition(" ")[0]) if version else None)
+    parts = [Recaptioned(shard, words) for shard in shards]
+    samples = sum(part.samples for part in parts)
+    told = f"{there.number} {there.sha256}"
+    return Feed(name=url, weight=samples if weight is None else weight, parts=parts, version=told)
+
+
+recaptioned = partial(feed, words=new_caption)
+web_captioned = partial(feed, words=alt_text)

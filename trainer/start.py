@@ -1,0 +1,64 @@
+"""The model that a stage starts from: a text checkpoint, or what the stage before has made of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from captioner.errors import Refused
+from trainer import weights
+from trainer.elva import ELVAConfig
+from trainer.eve import EVEConfig
+from trainer.stage import Stage, freeze
+
+CONFIGS: dict[str, type[EVEConfig]] = {"eve-v2": EVEConfig, "elva": ELVAConfig}
+
+
+def overrides(path: str) -> dict[str, object]:
+    """Fields of the model's config, from a JSON file. Raises Refused."""
+    if not path:
+        return {}
+    try:
+        fields = json.loads(Path(path).expanduser().read_text())
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path} does not read as JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise Refused(f"{path} is no JSON object of config fields, such as {{'moe_part': 'mlp'}}")
+    return fields
+
+
+def going(stage: Stage, folder: str | Path, fields: Mapping[str, object], resumed: bool) -> PreTrainedModel:
+    """The model before a step of the stage, in fp32, with gradients for what trains.
+
+    folder: a checkpoint of this stage if it is `resumed`; else a Qwen2 checkpoint where the stage follows none, and the
+    checkpoint of the one it follows. `fields` of the config overrule the checkpoint's. Raises Refused.
+    """
+    try:
+        if resumed:
+            model = weights.load(folder, torch.float32)
+        elif stage.follows is None:
+            model = weights.from_qwen2(folder, torch.float32, CONFIGS[stage.family], **own(stage, fields))
+        else:
+            model = following(stage, folder, fields)
+        freeze(model, stage)
+    except (ValueError, OSError, TypeError) as error:
+        raise Refused(f"stage {stage.name} cannot start from {folder}: {error}") from error
+    return model
+
+
+def own(stage: Stage, fields: Mapping[str, object]) -> dict[str, object]:
+    """ELVA merges from the stage that says so."""
+    return dict(fields) | ({"merging": stage.merging} if stage.family == "elva" else {})
+
+
+def following(stage: Stage, folder: str | Path, fields: Mapping[str, object]) -> PreTrainedModel:
+    """What the stage before has made, with copies of the text layers for vision where the stage wants them."""
+    known = {name: value for name, value in fields.items() if not (stage.copies_vision and name == "moe_part")}
+    model = weights.load(folder, torch.float32, **own(stage, known))
+    if stage.copies_vision:
+        weights.copy_for_vision(model, str(fields.get("moe_part", EVEConfig.moe_part)))
+    return model
