@@ -8,8 +8,7 @@ from typing import Final
 
 from captioner.errors import EngineError, EngineUnavailable, MediaError
 from captioner.instructions import instruction_like
-from captioner.media.clip_format import HEAD_BYTES, clip_header
-from captioner.media.header import read_header
+from captioner.media.clip_format import header_of
 from captioner.recipe import Asking, to_json
 from captioner.request import request_for
 from captioner.trimming import whole_sentences
@@ -59,7 +58,7 @@ class Captioner:
     async def decide(self, sample: Sample) -> Decision:
         """What becomes of a sample. Raises EngineError only when the engine as a whole is gone."""
         try:
-            header = clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)
+            header = header_of(sample)
             reason = self.screen(sample, header)
             if reason is not None:
                 return _sized(header, Filtered(reason=reason))
@@ -77,7 +76,7 @@ class Captioner:
             return await self.decoder.decode(sample.media, self.asking.budget)
         if self.asking.frames is None:
             raise MediaError("unsupported_format", "this recipe asks about pictures, and this is a video")
-        return await self.decoder.watch(sample.media, self.asking.frames)
+        return await self.decoder.watch(sample.large or sample.media, self.asking.frames)
 
     def screen(self, sample: Sample, header: Header) -> str | None:
         """The first screen's reason to drop the sample, None when all let it pass."""

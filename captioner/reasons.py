@@ -21,10 +21,12 @@ class Reason:
 REASONS: dict[str, Reason] = {
     # screens: nothing was decoded
     "below_min_resolution": Reason(
-        "filtered", "the upright picture is not larger than the asked size", "lower --resolution.more-than"
+        "filtered", "the upright picture or clip is not larger than the asked size", "lower --resolution.more-than"
     ),
     "extreme_aspect": Reason("filtered", "one side is many times the other", "raise --aspect.at-most"),
-    "too_many_bytes": Reason("filtered", "the stored picture is larger than the limit", "raise --bytes.at-most"),
+    "too_many_bytes": Reason(
+        "filtered", "the stored picture or clip is larger than the limit", "raise --bytes.at-most"
+    ),
     "too_many_pixels": Reason(
         "filtered",
         "the header claims more pixels than any decoder may be asked for",
@@ -33,7 +35,7 @@ REASONS: dict[str, Reason] = {
     "unsupported_format": Reason(
         "filtered",
         "a known format that is not on the allow-list",
-        "convert it to JPEG, PNG or WebP, or see --format.allow",
+        "convert it to JPEG, PNG or WebP, a clip to MP4 or WebM, or see --format.allow",
     ),
     "low_similarity": Reason(
         "filtered", "the source's own image-text similarity is under the asked one", "lower --scores.min-similarity"
@@ -54,8 +56,8 @@ REASONS: dict[str, Reason] = {
     ),
     "decoder_crash": Reason(
         "unreadable",
-        "the decoder process died twice on this picture alone",
-        "report the picture to its codec's authors",
+        "the decoder process died twice on this picture or clip alone",
+        "report it to its codec's authors",
     ),
     "resource_exceeded": Reason(
         "unreadable", "decoding needed more memory than a decoder may have", "raise the decoder's memory"
@@ -92,14 +94,14 @@ REASONS: dict[str, Reason] = {
         "unreadable", "the same key and extension came before; the first was kept", "make keys unique"
     ),
     "split_sample": Reason("unreadable", "parts of one key stand apart in the tar", "sort the tar by key"),
-    "no_media": Reason("unreadable", "sidecars without a picture", "fetch the picture"),
+    "no_media": Reason("unreadable", "sidecars without a picture or clip", "fetch it"),
     "bad_sidecar": Reason(
         "unreadable",
         "the JSON or text beside the media is unusable; a good picture is captioned without it",
         "write the sidecar again",
     ),
     "unsupported_extension": Reason(
-        "unreadable", "a member that is neither picture nor known sidecar; never opened", "leave it out"
+        "unreadable", "a member that is neither what the source is of nor a known sidecar; never opened", "leave it out"
     ),
     # captions that were dropped
     "truncated_caption": Reason("rejected", "the caption stops in the middle", "give more tokens"),

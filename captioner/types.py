@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import IO, Any, Literal, Protocol, runtime_checkable
 
 Kind = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spooled:
+    """A member too large to hold, in a nameless file that is gone with its last user. sha256: hex digest of it all."""
+
+    file: IO[bytes]
+    size: int
+    sha256: str
+
+    def chunks(self, count: int = 1 << 20) -> Iterator[bytes]:
+        """Its bytes in order, in pieces; whoever else reads it has a place of their own."""
+        at = 0
+        while piece := os.pread(self.file.fileno(), count, at):
+            yield piece
+            at += len(piece)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image or video with its sidecars, as its source shard holds it.
 
-    key: unique within its shard; never used as a path. media: the stored bytes, untouched.
+    key: unique within its shard; never used as a path. media: the stored bytes, untouched; of one too large to hold
+    its beginning alone, and large is the file that it lies in.
     meta: the source's fields under our names (`caption`, `url`, `sha256`, scores such as `similarity`) and,
     under `sidecar`, its JSON as it came. member_offset: byte offset of the media's tar header, None outside a tar.
     flags: what the reader had to overlook, such as `bad_sidecar`.
@@ -27,11 +45,19 @@ class Sample:
     source_shard: str
     member_offset: int | None = None
     flags: frozenset[str] = frozenset()
+    large: Spooled | None = None
     _sha256: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole media."""
+        return len(self.media) if self.large is None else self.large.size
 
     @property
     def sha256(self) -> str:
         """Hex digest of the media, taken once: the line, the request and the ledger all want it."""
+        if self.large is not None:
+            return self.large.sha256
         if not self._sha256:
             object.__setattr__(self, "_sha256", hashlib.sha256(self.media).hexdigest())
         return self._sha256
@@ -294,7 +320,7 @@ class Decoder(Protocol):
     """
 
     async def decode(self, media: bytes, budget: PixelBudget) -> Decoded: ...
-    async def watch(self, media: bytes, budget: FrameBudget) -> Decoded: ...
+    async def watch(self, media: bytes | Spooled, budget: FrameBudget) -> Decoded: ...
 
 
 class Screen(Protocol):

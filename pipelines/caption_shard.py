@@ -177,7 +177,7 @@ class _Judging:
             self.from_journal += 1
             self._add(entry, item)
             return
-        size = len(item.media)
+        size = item.size
         await self.line.gate.enter(size, self.turn)
         # By the task's end and not in it: one that is cancelled before its first step would keep its place for ever.
         group.create_task(self._judge(item)).add_done_callback(lambda _: self.line.gate.leave(size))
@@ -197,7 +197,7 @@ class _Judging:
         self.files.add(entry, sample)
         progress = self.line.open[self.attempt]
         progress.outcomes[entry.row.outcome] += 1
-        progress.bytes_judged += len(sample.media) if sample else 0
+        progress.bytes_judged += sample.size if sample else 0
 
     async def _note(self, entry: Entry) -> None:
         late = time.monotonic() - self.written > self.line.pace.journal_seconds
@@ -239,7 +239,7 @@ def _batch(samples: Iterator[Sample | Broken]) -> list[Sample | Broken]:
     size = 0
     while len(batch) < BATCH and size < BATCH_BYTES and (item := next(samples, None)) is not None:
         batch.append(item)
-        size += len(item.media) if isinstance(item, Sample) else 0
+        size += item.size if isinstance(item, Sample) else 0
     return batch
 
 

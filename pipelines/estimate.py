@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 from captioner.captioning import Captioner
 from captioner.errors import MediaError
 from captioner.image_tokens import image_tokens
-from captioner.media.clip_format import HEAD_BYTES, clip_header
+from captioner.media.clip_format import header_of
 from captioner.media.decode import bounded_size
-from captioner.media.header import read_header
+from captioner.media.picks import filled, steps
 from captioner.recipe import Recipe
 from captioner.request import prompt_for
 from captioner.types import Broken, FrameBudget, Information, Sample, ShardInput
@@ -22,6 +21,7 @@ from pipelines.costs import Price
 
 # Accepted captions a second and GPU as published: EVEv2's 700,000 a day on eight A100-40G, ELVA's Qwen2-VL-7B on A100.
 PUBLISHED = {"densefusion": 1.01, "qwen2-vl": 1.09}
+USUAL_SECONDS, MOST_SECONDS = 18.0, 86_400.0  # WebVid's average clip (arXiv 2104.00650); a day
 CHARACTERS_A_TOKEN = 4  # of English prompts, roughly
 
 
@@ -76,31 +76,25 @@ def look(recipe: Recipe, source: Any, shards: list[ShardInput], captioner: Capti
 
 
 def _dropped(sample: Sample, captioner: Captioner, recipe: Recipe, seen: Seen) -> str | None:
-    video = sample.kind == "video"
     try:
-        header = clip_header(sample.media[:HEAD_BYTES]) if video else read_header(sample.media)
+        header = header_of(sample)
     except MediaError as error:
         return error.reason
     if (reason := captioner.screen(sample, header)) is not None:
         return reason
-    if video:
-        seen.image_tokens += _clip_tokens(sample, recipe.asking.frames)
+    if recipe.asking.frames is not None:
+        seen.image_tokens += clip_tokens(sample.meta.get("source_seconds"), recipe.asking.frames)
         return None
     size = bounded_size(header.width, header.height, recipe.asking.budget)
     seen.image_tokens += image_tokens(*size, recipe.asking.budget)
     return None
 
 
-def _clip_tokens(sample: Sample, frames: FrameBudget | None) -> int:
-    """Tokens of a clip's frames at most, as nothing is opened: frames of the largest size, and as many as the length
-    that its source tells has, or as many as are ever looked at where it tells none."""
-    if frames is None:
-        return 0
-    told = sample.meta.get("source_seconds")
-    seconds = told if isinstance(told, int | float) and 0 <= told < frames.max_frames else frames.max_frames
-    count = int(seconds) * frames.per_second + 1
-    side = math.isqrt(frames.pixels.max_pixels)
-    return min(count, frames.max_frames) * image_tokens(side, side, frames.pixels) // frames.multiple_of
+def clip_tokens(seconds: object, frames: FrameBudget) -> int:
+    """Tokens of a clip of so many seconds, as its source tells them, else of a usual one; frames at their largest."""
+    known = float(seconds) if isinstance(seconds, int | float) and 0 < seconds < MOST_SECONDS else USUAL_SECONDS
+    count = len(filled(steps(max(1, int(known * frames.per_second)), frames.max_frames), frames.multiple_of))
+    return count // frames.multiple_of * (frames.pixels.max_pixels // frames.pixels.multiple_of**2)
 
 
 def estimate(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.engines import ENGINES
-from captioner.engines.frames import MOST_FRAMES
+from captioner.engines.frames import frames_at_once
 from captioner.engines.served import Served, Whose
 from captioner.errors import ModelChanged, OutOfService
 from captioner.recipe import canonical, to_json
@@ -54,7 +54,7 @@ def hosting_of(name: str, models: Models, access: Access, frames: FrameBudget | 
         tensor_parallel=models.tp,
         passed=("HF_TOKEN",),
         flags=engine_flags(models),
-        max_videos=math.ceil(frames.max_frames / MOST_FRAMES) if frames else 0,
+        max_videos=math.ceil(frames.max_frames / frames_at_once(frames.pixels.max_pixels)) if frames else 0,
     )
     return Hosting(
         spec=spec,

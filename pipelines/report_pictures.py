@@ -17,13 +17,13 @@ from captioner.media.picks import steps
 from captioner.reasons import REASONS
 from captioner.recipe import Limits
 from captioner.registry import build
-from captioner.types import Broken, FrameBudget, Picture, PixelBudget, Sample, ShardInput
+from captioner.types import Broken, FrameBudget, Picture, PixelBudget, Sample, ShardInput, Spooled
 from shards.commits import Record
 from shards.ledger import Row
 from shards.plan import Plan
 from shards.sources import SOURCES
 from shards.store import Store, open_blob
-from shards.tar import Member, TarReader
+from shards.tar import CORPUS_MEMBER_BYTES, Member, TarReader
 
 THUMBNAIL = PixelBudget(max_pixels=480 * 340)
 STRIP, STRIP_FRAMES = PixelBudget(max_pixels=192 * 108), 12
@@ -37,7 +37,7 @@ class Find:
     """A row with its picture's stored bytes, or why there are none; facts: what the experts saw."""
 
     row: Row
-    media: bytes | None = None
+    media: bytes | Spooled | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     missing: str = ""
 
@@ -114,10 +114,11 @@ def _from_corpus(store: Store, record: Record, rows: list[Row]) -> Iterator[Find
     why = "not in its corpus file"
     try:
         name = next(file.name for file in record.files if file.name.endswith(".tar"))
-        members = (item for item in TarReader(store.blob(name)) if isinstance(item, Member))
+        reader = TarReader(store.blob(name), max_member_bytes=CORPUS_MEMBER_BYTES)
+        members = (item for item in reader if isinstance(item, Member))
         for key, parts in itertools.groupby(members, key=lambda member: member.key):
             if key in wanted:
-                yield _find(wanted.pop(key), {part.ext: part.data or b"" for part in parts})
+                yield _find(wanted.pop(key), {part.ext: part.spooled or part.data or b"" for part in parts})
             if not wanted:
                 return
     except (StopIteration, FileNotFoundError, SourceError, OutOfService):
@@ -126,7 +127,7 @@ def _from_corpus(store: Store, record: Record, rows: list[Row]) -> Iterator[Find
         yield Find(row=row, missing=why)
 
 
-def _find(row: Row, parts: Mapping[str, bytes]) -> Find:
+def _find(row: Row, parts: Mapping[str, Any]) -> Find:
     media = next((data for ext, data in parts.items() if ext not in ("json", "txt")), None)
     try:
         facts = json.loads(parts.get("json", b"{}")).get("facts")
@@ -144,7 +145,7 @@ def from_input(plan: Plan, shard: ShardInput | None, rows: list[Row]) -> Iterato
         source = build(SOURCES, plan.recipe["source"]["name"], plan.recipe["source"]["settings"])
         for item in source.read(shard, open_blob) if shard else ():
             if row := wanted.pop(_place(item), None):
-                media = item.media if isinstance(item, Sample) else None
+                media = (item.large or item.media) if isinstance(item, Sample) else None
                 yield Find(row=row, media=media, missing="" if media is not None else "no picture could be read")
             if not wanted:
                 return
@@ -178,6 +179,7 @@ async def _shown(decoder: DecoderPool, find: Find, frames: FrameBudget | None) -
         return shown
     try:
         if frames is None:
+            assert isinstance(find.media, bytes), "pictures are held"
             return replace(shown, thumbnail=(await decoder.decode(find.media, THUMBNAIL)).picture)
         seen = await decoder.watch(find.media, frames)
     except MediaError as error:

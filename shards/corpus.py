@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import tarfile
 import tempfile
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -11,14 +12,14 @@ from typing import IO, Any
 import webdataset as wds
 
 from captioner.errors import OutOfService
-from captioner.media.clip_format import HEAD_BYTES, clip_header
-from captioner.media.header import read_header
+from captioner.media.clip_format import header_of
 from captioner.types import Sample
 from shards.commits import DataFile
 from shards.durable import writing
 from shards.journal import Entry
 from shards.ledger import Row, to_parquet
 from shards.sidecars import compact
+from shards.spool import HELD_BYTES
 from shards.store import Building, Store
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
@@ -51,12 +52,13 @@ class ShardFiles:
             return
         at = self._spooled
         with writing("scratch for captioned media"):
-            self._spool.write(sample.media)
-        self._spooled += len(sample.media)
-        extension = _format(sample)
+            for piece in (sample.media,) if sample.large is None else sample.large.chunks():
+                self._spool.write(piece)
+        self._spooled += sample.size
+        extension = header_of(sample).format  # by its first bytes, whatever its name was
         self._kept[entry.row.key] = _Kept(
             at=at,
-            size=len(sample.media),
+            size=sample.size,
             extension=EXTENSIONS.get(extension, extension),
             record=record_json(entry, sample),
         )
@@ -80,7 +82,7 @@ class ShardFiles:
             writer = wds.TarWriter(hashed, mtime=0, user="", group="", encoder=False, compress=False)
             try:
                 for key in sorted(self._kept):
-                    writer.write(self._parts(key, captions[key]))
+                    self._write(writer, key, captions[key])
                 writer.close()
             except OSError:
                 hashed.give_up()
@@ -88,11 +90,18 @@ class ShardFiles:
             _published(building, name)
         return DataFile(name=name, bytes=hashed.bytes, sha256=hashed.sha256.hexdigest())
 
-    def _parts(self, key: str, caption: str) -> dict[str, Any]:
+    def _write(self, writer: Any, key: str, caption: str) -> None:
         kept = self._kept[key]
         self._spool.seek(kept.at)
-        media = self._spool.read(kept.size)
-        return {"__key__": key, kept.extension: media, "json": kept.record, "txt": caption.encode()}
+        parts: dict[str, Any] = {"__key__": key, "json": kept.record, "txt": caption.encode()}
+        if kept.size <= HELD_BYTES:
+            writer.write({**parts, kept.extension: self._spool.read(kept.size)})
+            return
+        # webdataset's writer wants a member whole in memory, and takes a copy of it: a large one goes past it.
+        member = tarfile.TarInfo(f"{key}.{kept.extension}")
+        member.size, member.mode = kept.size, writer.mode
+        writer.tarstream.addfile(member, self._spool)
+        writer.write(parts)
 
     def _publish_ledger(self, name: str) -> DataFile:
         data = to_parquet(self.rows)
@@ -105,11 +114,6 @@ class ShardFiles:
         """Drop the scratch file; what it could not write any more is of no use."""
         with contextlib.suppress(OSError):
             self._spool.close()
-
-
-def _format(sample: Sample) -> str:
-    """By its first bytes, whatever its name was."""
-    return (clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)).format
 
 
 def _published(building: Building, name: str) -> None:

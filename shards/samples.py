@@ -196,6 +196,7 @@ class TarReading:
             key=group.key,
             kind=self._media[media.ext],
             media=media.data or b"",
+            large=media.spooled,
             meta=meta,
             source_shard=self._shard,
             member_offset=media.offset,

@@ -2,7 +2,7 @@
 
 Python's tarfile, and so webdataset, end early and silently at a damaged header, a zero block or a missing end.
 This reader goes on at the next sound header instead and says what it passed over. It holds 64 KiB of members
-or one at a time, and reads each byte once, after damage at most three times.
+or one at a time, what is over 64 MiB of it in a file, and reads each byte once, after damage at most three times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from captioner.errors import SourceError
 from shards.blob import Blob
+from shards.spool import HELD_BYTES, spooled
 from shards.tar_header import (
     BLOCK,
     DIRECTORY,
@@ -29,7 +31,9 @@ from shards.tar_records import KINDS, TROUBLES, Records
 from shards.tar_stream import Stream
 
 MAX_MEMBER_BYTES = 64 << 20
-__all__ = ["MAX_MEMBER_BYTES", "Account", "Damage", "Member", "TarReader"]
+CORPUS_MEMBER_BYTES = 2 << 30  # of what we wrote ourselves: sources take no larger members
+PIECE_BYTES = 1 << 20
+__all__ = ["CORPUS_MEMBER_BYTES", "MAX_MEMBER_BYTES", "Account", "Damage", "Member", "TarReader"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +205,11 @@ class TarReader:
             return self._passed_over(header, "bad_member_name", "an unclean path, too long, or not UTF-8")
         key, ext = split_name(name)
         most = self._max_member_bytes if self._held is None else self._held.get(ext, 0)
+        if HELD_BYTES < size <= most:
+            beginning, file = spooled(self._pieces(size))
+            self._stream.skip(min(-size % BLOCK, self._size - self._stream.offset))
+            self._charge(at, size)
+            return Member(key, ext, name, at - BLOCK, size, beginning, file)
         if size <= most:
             data = self._stream.take_padded(size)
             self._charge(at, size)
@@ -209,6 +218,15 @@ class TarReader:
             return self._passed_over(header, "member_too_large", f"{size} bytes, at most {most} are held")
         self._skip(size)
         return Member(key, ext, name, at - BLOCK, size, None)
+
+    def _pieces(self, size: int) -> Iterator[bytes]:
+        """The next size bytes, which are there."""
+        while size:
+            piece = self._stream.take(min(size, PIECE_BYTES))
+            if not piece:
+                raise SourceError("source_corrupt", f"{size} bytes of a member did not come")
+            size -= len(piece)
+            yield piece
 
     def _passed_over(self, header: Header, reason: str, detail: str) -> Damage:
         """A member that we will not have; what follows it is where its header says."""

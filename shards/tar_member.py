@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from zlib import adler32
 
+from captioner.types import Spooled
 from shards.tar_header import BLOCK, is_ordinary, split_name, stated
 
 _TYPE_AT = 156
@@ -21,7 +22,7 @@ class Member(NamedTuple):
 
     key, ext: its name up to and after the first dot of its last part, ext in lower case (webdataset's rule); a name
     without one of the two has ext "". offset: of its own header, behind any long-name records. data: None where the
-    reader was not asked to hold it. A NamedTuple for the same reason as Header.
+    reader was not asked to hold it; of a spooled one its beginning. A NamedTuple for the same reason as Header.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Member(NamedTuple):
     offset: int
     size: int
     data: bytes | None
+    spooled: Spooled | None = None
 
 
 class PlainMembers:
@@ -79,7 +81,7 @@ class PlainMembers:
             behind = end + (-size & 511)
             if behind > whole or size > most:
                 break
-            members.append(_new(Member, (key, ext, raw.decode(), base + at, size, chunk[data_at:end])))
+            members.append(_new(Member, (key, ext, raw.decode(), base + at, size, chunk[data_at:end], None)))
             at = behind
         return members
 

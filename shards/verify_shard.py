@@ -16,7 +16,7 @@ from shards.blob import Blob, Source
 from shards.commits import DataFile, Record
 from shards.ledger import Row
 from shards.store import Store, open_blob
-from shards.tar import Member, TarReader
+from shards.tar import CORPUS_MEMBER_BYTES, Member, TarReader
 from shards.verdict import Verified
 
 SHOWN_KEYS = 3
@@ -120,7 +120,7 @@ def _tar(store: Store, file: DataFile, captioned: dict[str, Row] | None, verdict
     sized = f"{blob.size} bytes, committed were {file.bytes}"
     if not verdict.must(blob.size == file.bytes, "sha256", file.name, sized):
         return
-    odd = [] if captioned is None else list(_odd(TarReader(blob), captioned))
+    odd = [] if captioned is None else list(_odd(TarReader(blob, max_member_bytes=CORPUS_MEMBER_BYTES), captioned))
     # Where the bytes are others, all that is odd in them comes of that.
     if not verdict.must(
         blob.finish() == file.sha256, "sha256", file.name, "its bytes are not those that were committed"
@@ -159,7 +159,8 @@ def _odd_part(member: Member, row: Row) -> Iterator[str]:
             if not _says_the_same(data, row):
                 yield f"{row.key!r}: its record is not its row"
         case _:
-            if hashlib.sha256(data).hexdigest() != row.sha256:
+            sha256 = member.spooled.sha256 if member.spooled else hashlib.sha256(data).hexdigest()
+            if sha256 != row.sha256:
                 yield f"{row.key!r}: other picture bytes"
 
 
@@ -180,7 +181,7 @@ def check_input(source: Source, shard: ShardInput, record: Record, rows: list[Ro
     try:
         reading = source.read(shard, open_blob)
         for item in reading:
-            what = hashlib.sha256(item.media).hexdigest() if isinstance(item, Sample) else item.reason
+            what = item.sha256 if isinstance(item, Sample) else item.reason
             found[(item.key, -1 if item.member_offset is None else item.member_offset, what)] += 1
     except SourceError as error:
         verdict.notes.append(f"{shard.shard}: its input cannot be read again ({error})")

@@ -207,6 +207,7 @@ BAD_CLIPS: dict[str, BadClip] = {
         ("edit list", edited, picks(25, 50)),
         ("ten hours", ten_hours, picks(*((35_999 * step + 31) // 63 % 40 for step in range(64)), flags="capped")),
         ("8K", lambda: clip(EIGHT_K, [0, 400, 1000]), picks(0, 2, coding=EIGHT_K)),
+        ("two by two", lambda: clip(TINY, at_rate(25, 30)), picks(0, 0, coding=TINY)),
         ("size changes", size_changes, picks(0, 25, 50, 75)),
         ("cut in its frames", lambda: cut(0.6, index="first"), picks(0, 25, 50, flags="duration_mismatch")),
         ("cut before its index", lambda: cut(0.8, index="last"), refused("bad_container")),

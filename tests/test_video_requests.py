@@ -12,7 +12,7 @@ import av
 import pytest
 from PIL import Image
 
-from captioner.engines.frames import MOST_FRAMES
+from captioner.engines.frames import MOST_FRAMES, frames_at_once
 from captioner.engines.openai import body_of, payload
 from captioner.engines.replies import caption_of
 from captioner.media.motion_jpeg import FRAMES_PER_SECOND, motion_jpeg
@@ -64,6 +64,12 @@ def test_vllm_gets_a_list_of_jpegs_and_never_more_than_it_takes() -> None:
     lists = [jpegs(url) for _, url in parts]
     assert [len(each) for each in lists] == [MOST_FRAMES, MOST_FRAMES, 6]
     assert list(chain(*lists)) == [picture.jpeg for picture in request.images]
+
+
+@pytest.mark.parametrize(("width", "height", "count"), [(504, 280, 22), (420, 252, 30), (112, 84, 32), (4096, 4096, 2)])
+def test_a_video_is_never_more_than_vllm_computes_at_once(width: int, height: int, count: int) -> None:
+    assert frames_at_once(width * height) == count
+    assert count == 2 or count // 2 * width * height // 28**2 <= 2048
 
 
 def test_sglang_gets_a_clip_of_the_very_same_jpegs_at_the_rate_it_looks_at_all_of_them() -> None:

@@ -11,9 +11,10 @@ from captioner.types import CaptionRequest, Picture
 # jpeg_list: one video of so many JPEGs (vLLM). clip: one video file of the same JPEGs, in which the server finds
 # nothing to choose (SGLang). pictures: one after another; any server takes them, and no model sees a video in them.
 Form = Literal["jpeg_list", "clip", "pictures"]
-# vLLM takes the first 32 frames of a list, unless it was started otherwise, and drops the rest without a word: a longer
-# video goes as several, one after another. SGLang gets the same ones, so that both see the same tokens.
-MOST_FRAMES = 32
+# vLLM takes the first 32 frames of a list, unless it was started otherwise, and drops the rest without a word; and a
+# video of more tokens than it computes at once, 2,048 by default, it refuses. So a longer video goes as several, one
+# after another. SGLang gets the same ones, so that both see the same tokens: one a 28 x 28 px of a pair of frames.
+MOST_FRAMES, MOST_TOKENS, TOKEN_PIXELS = 32, 2048, 28 * 28
 
 Part = tuple[str, list[bytes]]  # `image_url` or `video_url`, and its data URL in pieces
 
@@ -32,9 +33,15 @@ def parts(request: CaptionRequest, wanted: Form) -> Iterator[Part]:
         for picture in request.images:
             yield "image_url", [b"data:image/jpeg;base64,", _base64(picture.jpeg)]
         return
-    for start in range(0, len(request.images), MOST_FRAMES):
-        frames = request.images[start : start + MOST_FRAMES]
+    count = frames_at_once(request.images[0].width * request.images[0].height)
+    for start in range(0, len(request.images), count):
+        frames = request.images[start : start + count]
         yield "video_url", _listed(frames) if form == "jpeg_list" else _filed(frames)
+
+
+def frames_at_once(pixels: int) -> int:
+    """How many frames of so many pixels go as one video, an even number."""
+    return max(2, min(MOST_FRAMES, 2 * (MOST_TOKENS * TOKEN_PIXELS // pixels)))
 
 
 def _listed(frames: Sequence[Picture]) -> list[bytes]:

@@ -20,4 +20,4 @@ class Bytes:
             raise ValueError(f"at_most is {self.at_most}; a number of bytes from 1 up would be right")
 
     def __call__(self, sample: Sample, header: Header) -> str | None:
-        return "too_many_bytes" if len(sample.media) > self.at_most else None
+        return "too_many_bytes" if sample.size > self.at_most else None

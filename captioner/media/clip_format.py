@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from captioner.errors import MediaError
+from captioner.media.header import read_header
 from captioner.media.named import known_format
-from captioner.types import Header
+from captioner.types import Header, Sample
 
 # Our name -> the only FFmpeg demuxer that such a clip is given to.
 DEMUXERS = {
@@ -39,6 +40,11 @@ def clip_header(head: bytes) -> Header:
     if name is None:
         raise MediaError("undecodable_video", f"no known video begins with the bytes {head[:8].hex() or '(none)'}")
     return Header(format=name, width=0, height=0)
+
+
+def header_of(sample: Sample) -> Header:
+    """What a sample's first bytes say of it, picture or clip. Raises MediaError."""
+    return clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)
 
 
 def _container(head: bytes) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -21,6 +21,33 @@ def warm_up(reader: str) -> None:
     os.environ.setdefault("PATH", "")  # decord adds to it
     av.logging.set_level(None)
     watch(io.BytesIO(_small_clip()), FrameBudget(pixels=PixelBudget(max_pixels=64), max_frames=4, reader=reader), 2**20)
+
+
+class Borrowed(io.RawIOBase):
+    """A file that was lent, by its descriptor: read and sought, and closed after its clip."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.lseek(descriptor, 0, os.SEEK_SET)  # its place is shared with whoever wrote it
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = os.read(self._descriptor, len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 def answer(asked: Header, media: BinaryIO) -> tuple[Header, bytes]:

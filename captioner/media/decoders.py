@@ -20,7 +20,7 @@ from captioner.media.clip_answer import question, watched
 from captioner.media.wire import LENGTHS, OUT_OF_MEMORY, Header, frame_head
 from captioner.reasons import REASONS
 from captioner.recipe import Limits, to_json
-from captioner.types import Decoded, FrameBudget, Picture, PixelBudget
+from captioner.types import Decoded, FrameBudget, Picture, PixelBudget, Spooled
 
 START_SECONDS, START_TRIES = 30.0, 3
 DYING_SECONDS = 1.0  # between a closed connection and a gone process
@@ -111,12 +111,13 @@ class Frames(asyncio.Protocol):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Child:
-    """One decoder process and the socket to it."""
+    """One decoder process and the socket to it; files: another one, over which it is lent large clips."""
 
     process: Process
     transport: asyncio.Transport
     frames: Frames
     oom_kills: int
+    files: socket.socket | None = None
     network: str = "open"
     asked: int = 0
 
@@ -128,6 +129,16 @@ class Child:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.transport.abort()
+        if self.files is not None:
+            self.files.close()
+
+    def lent(self, header: Header, media: bytes | Spooled) -> tuple[Header, bytes]:
+        """A question as it is asked: a large clip is not sent, but its file's descriptor."""
+        if not isinstance(media, Spooled):
+            return header, media
+        assert self.files is not None, "a child that was told of clips"
+        socket.send_fds(self.files, [b"f"], [media.file.fileno()])
+        return {**header, "lent": True}, b""
 
     async def ask(self, header: Header, media: bytes) -> tuple[Header, bytes]:
         """Its answer. Whatever else happens, cancellation too, it is killed: nobody knows what it would say next."""
@@ -212,14 +223,14 @@ class DecoderPool:
         }
         return await self._answered(header, media)
 
-    async def watch(self, media: bytes, budget: FrameBudget) -> Decoded:
+    async def watch(self, media: bytes | Spooled, budget: FrameBudget) -> Decoded:
         """The frames of a clip. Raises as decode does; OutOfService from a pool that was not told of clips."""
         if not self.clips:
             raise OutOfService("this pool was made for pictures alone")
         most_pixels = self.limits.decode_memory_mib * 2**20 // BYTES_PER_VIDEO_PIXEL
         return await self._answered(question(budget, to_json(budget.pixels), most_pixels), media)
 
-    async def _answered(self, header: Header, media: bytes) -> Decoded:
+    async def _answered(self, header: Header, media: bytes | Spooled) -> Decoded:
         async with self._turns:
             try:
                 return await self._decode_once(header, media)
@@ -229,9 +240,9 @@ class DecoderPool:
             try:  # the picture may not be at fault: once more, in a process that has seen no other
                 return await self._decode_once(header, media)
             except ChildDied as death:
-                raise MediaError(death.reason, "the decoder process died twice on this picture") from None
+                raise MediaError(death.reason, "the decoder process died twice on it") from None
 
-    async def _decode_once(self, header: Header, media: bytes) -> Decoded:
+    async def _decode_once(self, header: Header, media: bytes | Spooled) -> Decoded:
         if not self._entered:
             raise OutOfService("the decoder pool is closed; enter it with `async with`")
         starting = self._idle.pop()
@@ -241,7 +252,7 @@ class DecoderPool:
                 starting = self._replace(starting)
                 child = await asyncio.shield(starting)
             async with asyncio.timeout(self.limits.decode_seconds):
-                answer = await child.ask(header, media)
+                answer = await child.ask(*child.lent(header, media))
         except TimeoutError:
             raise MediaError("decode_timeout", f"decoding took over {self.limits.decode_seconds:g} s") from None
         finally:
@@ -292,14 +303,18 @@ async def _spawn(limits: Limits, clips: str) -> Child:
     oom_kills = _oom_kills()
     ours, theirs = socket.socketpair()
     end = theirs.fileno()
-    with theirs:
+    files, borrowing = socket.socketpair()
+    lent = borrowing.fileno()
+    with theirs, borrowing:
         transport, frames = await asyncio.get_running_loop().create_connection(Frames, sock=ours)
         try:
-            process = await asyncio.create_subprocess_exec(*command, stdin=end, stdout=end, env=_environment())
+            process = await asyncio.create_subprocess_exec(
+                *(*command, str(lent)), stdin=end, stdout=end, env=_environment(), pass_fds=(lent,)
+            )
         except BaseException:
             transport.close()
             raise
-    return Child(process=process, transport=transport, frames=frames, oom_kills=oom_kills)
+    return Child(process=process, transport=transport, frames=frames, files=files, oom_kills=oom_kills)
 
 
 def _environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,7 +32,8 @@ def decord_shots(clip: Clip, table: Table, at: Sequence[int], shrinker: Shrinker
     refuses.
     """
     order, codec = sorted(table.pts), clip.stream.codec_context.codec.name
-    whole = table.exact and not table.cut and len(table.shown) == len(order)
+    held = isinstance(media, io.BytesIO)  # it makes a copy of whatever it reads
+    whole = held and table.exact and not table.cut and len(table.shown) == len(order)
     if codec in NUMBERED and whole and not table.open_groups:
         picks = picked(table.shown, at)
         with suppress(decord.DECORDError, RuntimeError):

@@ -77,6 +77,7 @@ ALLOWED: dict[str, tuple[int, int]] = {
     "close": (3, 57),
     "fstat": (5, 80),
     "lseek": (8, 62),
+    "recvmsg": (47, 212),  # descriptors that the parent lends it
     "munmap": (11, 215),
     "brk": (12, 214),
     "mremap": (25, 216),

@@ -11,11 +11,12 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from captioner.errors import Refused, SourceError
-from captioner.types import Broken, Kind, Sample, ShardInput
-from shards.blob import Listed, OpenBlob
+from captioner.types import Broken, Kind, Sample, ShardInput, Spooled
+from shards.blob import Blob, Listed, OpenBlob
 from shards.samples import CLIPS, PICTURES, USED, MetaOf, meta_and_flags
 from shards.sidecars import MAX_SIDECAR_BYTES
 from shards.sources import img2dataset
+from shards.spool import HELD_BYTES, spooled
 from shards.tar import MAX_MEMBER_BYTES, Account
 from shards.tar_header import clean_name, shown_name
 
@@ -119,10 +120,12 @@ class FolderReading:
         beside = {ext: f"{stem}.{ext}" for ext in USED if f"{stem}.{ext}" in members}
         sidecars = {ext: self._sidecar(url, *members[url]) for ext, url in beside.items()}
         meta, flags = meta_and_flags(sidecars, self.meta_of)
+        media, large = self._media(url, size, etag)
         return Sample(
             key=key,
             kind=self.kind,
-            media=self._bytes(url, size, etag),
+            media=media,
+            large=large,
             meta=meta,
             source_shard=self.shard.shard,
             flags=flags,
@@ -139,15 +142,29 @@ class FolderReading:
         self._keys.add(key)
         return key
 
+    def _media(self, url: str, size: int, etag: str) -> tuple[bytes, Spooled | None]:
+        """An object's bytes; of a large one its beginning, and the file that all of it lies in."""
+        if size <= HELD_BYTES:
+            return self._bytes(url, size, etag), None
+        beginning, large = spooled(self._planned(url, size, etag).chunks())
+        self._whole(url, size, large.size)
+        return beginning, large
+
     def _bytes(self, url: str, size: int, etag: str) -> bytes:
+        data = b"".join(self._planned(url, size, etag).chunks())
+        self._whole(url, size, len(data))
+        return data
+
+    def _planned(self, url: str, size: int, etag: str) -> Blob:
         blob = self.open_blob(url, etag)
         if (blob.size, blob.etag) != (size, etag):
             raise SourceError("source_changed", f"{url}: planned {size} bytes {etag}, now {blob.size} {blob.etag}")
-        data = b"".join(blob.chunks())
-        if len(data) != size:
-            raise SourceError("source_corrupt", f"{url}: {len(data)} bytes came of {size}")
+        return blob
+
+    def _whole(self, url: str, size: int, came: int) -> None:
+        if came != size:
+            raise SourceError("source_corrupt", f"{url}: {came} bytes came of {size}")
         self._read[url] = size
-        return data
 
     def _broken(self, key: str, reason: str, detail: str) -> Broken:
         return Broken(key=key, source_shard=self.shard.shard, reason=reason, detail=detail)

@@ -22,10 +22,10 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 class Bed:
     """An owner process and what it told so far; `told` is its last state."""
 
-    def __init__(self, engine: str, checkpoint: str, logs: Path, max_answers: int) -> None:
+    def __init__(self, engine: str, checkpoint: str, logs: Path, max_answers: int, context_tokens: int = 2048) -> None:
         self.engine, self.told, self.history = engine, dict[str, Any](), list[dict[str, Any]]()
         self.logs = logs
-        words = (engine, model(checkpoint), str(logs), str(max_answers))
+        words = (engine, model(checkpoint), str(logs), str(max_answers), str(context_tokens))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines.owner", *words],
             stdin=subprocess.PIPE,

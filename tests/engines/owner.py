@@ -1,6 +1,6 @@
 """A process that keeps one real server, so that a test can kill it: states go out as lines, orders come in as lines.
 
-    python -m tests.engines.owner ENGINE MODEL LOGS MAX_ANSWERS
+    python -m tests.engines.owner ENGINE MODEL LOGS MAX_ANSWERS CONTEXT_TOKENS
 
 Out: one JSON line for each change of state, with the pids of the whole tree. In: `stop`.
 """
@@ -40,7 +40,7 @@ UPKEEP = Upkeep(
 )
 
 
-def spec(engine: str, model: str) -> ServerSpec:
+def spec(engine: str, model: str, context_tokens: int = 2048) -> ServerSpec:
     """A server small enough for two cores."""
     return ServerSpec(
         engine=engine,
@@ -48,7 +48,8 @@ def spec(engine: str, model: str) -> ServerSpec:
         served_name=NAME,
         device="cpu",
         max_images=8,
-        context_tokens=2048,
+        max_videos=2,
+        context_tokens=context_tokens,
         offline=True,
         flags=SMALL[engine],
     )
@@ -68,12 +69,12 @@ def _tell(state: ServerState, pids: list[int]) -> None:
     print(json.dumps({**dataclasses.asdict(state), "pids": pids}), flush=True)
 
 
-async def own(engine: str, model: str, logs: str, max_answers: str) -> None:
+async def own(engine: str, model: str, logs: str, max_answers: str, context_tokens: str) -> None:
     """Keep it until told to stop."""
     loop = asyncio.get_running_loop()
     stop = loop.run_in_executor(None, sys.stdin.readline)
     upkeep = dataclasses.replace(UPKEEP, max_answers=int(max_answers))
-    launch = partial(command, spec(engine, model), python=python(engine), key=KEY)
+    launch = partial(command, spec(engine, model, int(context_tokens)), python=python(engine), key=KEY)
     async with Keeper(f"recap-{engine}", lambda port: launch(port=port), Path(logs), prove, upkeep) as keeper:
         told = ""
         while not stop.done():
