@@ -94,15 +94,20 @@ class Stub:
         return self.began is not None and asyncio.get_running_loop().time() - self.began >= self.hangs_at
 
 
+# What no filter drops: a caption that is asked for again would measure the filters.
+CAPTION = (
+    "A narrow street climbs between two rows of old houses with wooden shutters. A woman in a red coat walks uphill "
+    "with a basket of apples, while a grey cat watches her from a window sill. Wet cobblestones reflect the low sun, "
+    "and laundry hangs on a line across the street. Behind the last roofs a church tower stands against a pale sky. "
+    "Flower pots with geraniums line the steps of the nearest house on the left."
+)
 ANSWER = json.dumps(
     {
         "id": "stub",
         "object": "chat.completion",
         "created": 0,
         "model": "stub",
-        "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "A picture. " * 40}}
-        ],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": CAPTION}}],
         "usage": {"prompt_tokens": 1000, "completion_tokens": 120, "total_tokens": 1120},
     }
 ).encode()

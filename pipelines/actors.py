@@ -143,18 +143,13 @@ class Worker:
 
     async def _open(self) -> Line:
         recipe, pace = self._job.recipe, self._job.pace
-        access = self._job.access
-        if access is not None and self._endpoints is not None:
-            access = replace(access, endpoints=self._endpoints)
         store = Store(self._job.output)
         await asyncio.to_thread(self._same_output, store)
         async with AsyncExitStack() as opening:  # what opened before something failed is closed again
             clips = recipe.asking.frames.reader if recipe.asking.frames else ""
             decoders = DecoderPool(pace.decoders, recipe.limits, clips=clips)
             self._decoders = await opening.enter_async_context(decoders)
-            self._way = way = connection(
-                recipe, pace, access
-            )  # before it is entered: that may take as long as a server
+            self._way = way = connection(recipe, pace, self._access())  # not entered yet: that may take minutes
             await opening.enter_async_context(way)
             if (external := external_of(recipe.asking.told)) is not None:
                 await opening.enter_async_context(external)
@@ -178,6 +173,13 @@ class Worker:
             quality=Quality(band=Band(window=pace.quality_window, at_most=pace.rejected_at_most)),
             distrust=way.distrust,
         )
+
+    def _access(self) -> Access | None:
+        """With the replicas as they were last told."""
+        access = self._job.access
+        if access is None or self._endpoints is None:
+            return access
+        return replace(access, endpoints=self._endpoints)
 
     def _same_output(self, store: Store) -> None:
         """A path that means another disk on this node would take shards that nobody finds again."""

@@ -159,7 +159,7 @@ class _Judging:
             error = _first_cause(errors)
             if not isinstance(error, SourceError):
                 raise error from None
-            self.files.rows.clear()  # half of one object and half of another would be no shard at all
+            self.files.clear()  # half of one object and half of another would be no shard at all
             account = Account(size=self.shard.size, unread_bytes=self.shard.size, flags=(error.reason,))
             return _input(self.shard, account, error.detail)
         finally:
@@ -177,22 +177,21 @@ class _Judging:
             self.from_journal += 1
             self._add(entry, item)
             return
-        await self.line.gate.enter(item.size, self.turn)
-        group.create_task(self._judge(item))
+        size = item.size
+        await self.line.gate.enter(size, self.turn)
+        # By the task's end and not in it: one that is cancelled before its first step would keep its place for ever.
+        group.create_task(self._judge(item)).add_done_callback(lambda _: self.line.gate.leave(size))
 
     async def _judge(self, sample: Sample) -> None:
-        try:
-            decision = await self.line.captioner.decide(sample)
-            outcome = decision.outcome
-            facts = outcome.facts if isinstance(outcome, Caption) else None
-            entry = Entry(row=decided_row(sample, decision, self.line.recipe), facts=facts)
-            self._add(entry, sample)
-            if not isinstance(outcome, Filtered):  # what a header decides is cheaper to decide again
-                await self._note(entry)
-            if (replica := self.line.quality.saw(outcome)) is not None:
-                await self.line.distrust(replica)
-        finally:
-            self.line.gate.leave(sample.size)
+        decision = await self.line.captioner.decide(sample)
+        outcome = decision.outcome
+        facts = outcome.facts if isinstance(outcome, Caption) else None
+        entry = Entry(row=decided_row(sample, decision, self.line.recipe), facts=facts)
+        self._add(entry, sample)
+        if not isinstance(outcome, Filtered):  # what a header decides is cheaper to decide again
+            await self._note(entry)
+        if (replica := self.line.quality.saw(outcome)) is not None:
+            await self.line.distrust(replica)
 
     def _add(self, entry: Entry, sample: Sample | None = None) -> None:
         self.files.add(entry, sample)

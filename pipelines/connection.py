@@ -110,7 +110,7 @@ class Elsewhere:
         stats = self._pool.stats()
         return Use(
             slots=sum(each.slots or each.window for each in stats.replicas if each.state in SERVING),
-            busy_seconds=sum(each.busy_slot_seconds for each in stats.replicas),
+            busy_seconds=stats.busy_slot_seconds,
             asked=stats.asks,
             pool=stats,
         )

@@ -24,6 +24,7 @@ log = logging.getLogger("recap")
 SILENT_SECONDS = 10.0  # a host that says nothing for so long is not asked at any more
 TOLD_SECONDS = 10.0
 STOP_SECONDS = 120.0
+LEAST_CPUS = 0.1  # held for a server, however many share the node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +49,12 @@ class Hosting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A replica's actor and the resources that are held for it."""
+    """A replica's actor and the resources that are held for it; cpus: how much of the cluster's CPUs."""
 
     name: str
     actor: Any
     group: PlacementGroup
+    cpus: float
 
 
 class EngineHost:
@@ -97,9 +99,8 @@ def start_hosts(
     command(replace(hosting.spec, host=LOOPBACK if hosting.loopback else "10.0.0.1"), 1, hosting.python, _key(hosting))
     if replicas < 1:
         raise Refused(f"{replicas} replicas would serve nobody; 1 or more would be right")
-    needs = {"CPU": hosting.cpus}
-    if hosting.spec.device == "cuda":
-        needs["GPU"] = float(hosting.spec.tensor_parallel)
+    gpus = float(hosting.spec.tensor_parallel) if hosting.spec.device == "cuda" else 0.0
+    needs = {"CPU": _cpus(hosting.cpus, gpus, replicas)} | ({"GPU": gpus} if gpus else {})
     if hosting.loopback and sum(node["Alive"] for node in ray.nodes()) > 1:
         raise Refused("servers on a cluster of several nodes want a key, and --key-variable to name where it is")
     if not grows and any(ray.cluster_resources().get(name, 0) < count * replicas for name, count in needs.items()):
@@ -114,9 +115,20 @@ def start_hosts(
             return []
         raise OutOfService(f"{_no_room(needs, replicas)} within {hosting.place_seconds:g} s")
     return [
-        Host(name=name, actor=_actor(name, group, needs, hosting, prove), group=group)
+        Host(name=name, actor=_actor(name, group, needs, hosting, prove), group=group, cpus=needs["CPU"])
         for name, group in zip(names, groups, strict=True)
     ]
+
+
+def _cpus(wanted: float, gpus: float, replicas: int) -> float:
+    """CPUs held for each server: where the GPUs are there now, few enough that one is left for a worker.
+
+    A node of 4 CPUs and one GPU would else be full before anybody could send its engine a picture.
+    """
+    there: dict[str, float] = ray.cluster_resources()
+    if there.get("GPU", 0.0) < gpus * replicas:
+        return wanted  # an autoscaler may bring more, and each new node brings CPUs of its own
+    return min(wanted, max(LEAST_CPUS, (there.get("CPU", 0.0) - 1.0) / replicas))
 
 
 def _key(hosting: Hosting) -> str:

@@ -175,8 +175,7 @@ def fleet_of(store: Store, access: Access, starting: Starting | None, settings: 
         proved = partial(prove, starting.hosting.spec.engine, dict(settings), access.whose)
         hosting = starting.hosting
         hosts = start_hosts(hosting, access.replicas, proved, grows=starting.grows, stopped=starting.stopped)
-    held_cpus = len(hosts) * starting.hosting.cpus if starting is not None else 0.0
-    fleet = Fleet(store=store, access=access, hosts=tuple(hosts), held_cpus=held_cpus)
+    fleet = Fleet(store=store, access=access, hosts=tuple(hosts), held_cpus=sum(host.cpus for host in hosts))
     try:
         yield fleet
     finally:

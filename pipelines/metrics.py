@@ -7,6 +7,7 @@ from typing import Any, Final
 from ray.util.metrics import Counter, Gauge
 
 from pipelines.connection import Use
+from pipelines.replicas import together
 
 # Every name begins with recap_, units stand at the end, and what only grows is a counter.
 REPLICA_GAUGES: Final = {
@@ -61,6 +62,8 @@ class WorkerMetrics:
             for name, gauge in self._gauges.items():
                 gauge.set(getattr(replica, name) or 0, tags)
             self._there.add(replica.name)
+        for replica in together([use.pool]):
+            tags = {"replica": replica.name}
             for name, counter in self._counters.items():
                 self._add(counter, (name, replica.name), getattr(replica, name), tags)
             for cause, seconds in replica.idle_seconds.items():

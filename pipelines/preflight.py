@@ -87,9 +87,14 @@ def _estimated(recipe: Recipe, options: Any) -> Estimate:
     inputs = tuple(source.plan(find(options.where.input)))  # --limit is a trial: what is estimated is the whole
     seen = look(recipe, source, drawn(inputs, options.looking.shards), _screening(recipe), open_blob)
     preset = options.where.preset or (preset_of(options.models.model) if options.models.model else "")
-    per_second = options.looking.captions_per_second or PUBLISHED.get(preset, 0.0)
+    per_second = options.looking.captions_per_second or _published(preset, recipe)
     price = Price(gpu_hour=options.models.gpu_hour_price)
     return estimate(recipe, inputs, seen, options.looking.answer_tokens, per_second, price)
+
+
+def _published(preset: str, recipe: Recipe) -> float:
+    """Captions a second and GPU; what was published is of pictures."""
+    return PUBLISHED.get(preset, 0.0) if recipe.asking.frames is None else 0.0
 
 
 def _screening(recipe: Recipe) -> Captioner:

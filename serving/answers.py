@@ -93,8 +93,12 @@ CAPTION_EXAMPLE: Final = {
     "timings": {"waited_seconds": 0.0, "engine_seconds": 0.74, "total_seconds": 0.79},
     "cached": False,
 }
-# The head of a JPEG: enough for an example, and no picture.
-BODY_EXAMPLE: Final = {"image": {"base64": "/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="}}
+# A black PNG of 256 x 256 px.
+PNG_EXAMPLE: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAAQAAAAEAAQAAAAB0CZXLAAAAH0lEQVR42u3BAQ0AAADCoPdPbQ43oAAAAAAAAAAAvg0hAAABYOSd"
+    "lwAAAABJRU5ErkJggg=="
+)
+BODY_EXAMPLE: Final = {"image": {"base64": PNG_EXAMPLE}}
 
 
 def problems(*reasons: str) -> dict[int | str, dict[str, Any]]:

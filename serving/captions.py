@@ -80,7 +80,7 @@ _HEADERS = [
     {
         "name": "X-Deadline-Seconds",
         "in": "header",
-        "schema": {"type": "number", "minimum": 0.001, "maximum": 3600},
+        "schema": {"type": "number", "minimum": 1, "maximum": 3600},
         "description": "Until when an answer is of use; the service's own deadline where that is sooner.",
     },
 ]

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from captioner.prompts import MAX_CHARACTERS
-from serving.answers import problems
+from serving.answers import PNG_EXAMPLE, problems
 from serving.bodies import MOST_TOKENS, MOST_URL, Wish, checked_prompt, from_base64, plain, received
 from serving.captions import ASKING, LOOKING, media_of
 from serving.front import Front, front_of, json_response, problem_response, while_connected
@@ -58,7 +58,7 @@ class ChatBody(BaseModel):
     """One picture to caption, as an OpenAI client asks for it. Sampling is the preset's; what says otherwise is not
     passed on."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     model: str = Field(max_length=300)
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=8)]
     max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
@@ -74,7 +74,7 @@ _EXAMPLE = {
             "role": "user",
             "content": [
                 {"type": "text", "text": "Describe this image."},
-                {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9j/4AAQSkZJRgABAQAAAQABAAD/2Q=="}},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG_EXAMPLE}"}},
             ],
         }
     ],

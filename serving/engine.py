@@ -30,6 +30,7 @@ class Attended:
     def __init__(self, way: Connection) -> None:
         self._way = way
         self.lost: RecapError | None = None
+        self._urls: tuple[str, ...] = ()
         self._engine: Engine | None = None
         self._asks: set[asyncio.Future[Caption]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,6 +71,12 @@ class Attended:
     def room(self) -> int:
         """How many requests the engine wants to have."""
         return self._way.room() if self.open else 1
+
+    async def serve_at(self, urls: tuple[str, ...]) -> None:
+        """Ask at these URLs from now on."""
+        if urls != self._urls:
+            self._urls = urls
+            await self._way.serve_at(urls)
 
     def use(self) -> Use | None:
         """How much it is used, for its own loop; None before it is open."""

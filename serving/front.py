@@ -22,6 +22,8 @@ from serving.settings import Bounds
 
 T = TypeVar("T")
 
+SHORTEST_DEADLINE = 1.0  # seconds; no engine answers in less
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
@@ -48,8 +50,8 @@ class Front:
             seconds = self.bounds.deadline_seconds if told is None else float(told)
         except ValueError:
             seconds = math.nan
-        if not 0 < seconds < math.inf:
-            raise Problem("bad_request", "X-Deadline-Seconds: a number above 0 would be right")
+        if not SHORTEST_DEADLINE <= seconds < math.inf and told is not None:
+            raise Problem("bad_request", f"X-Deadline-Seconds: {SHORTEST_DEADLINE:g} or more would be right")
         return asyncio.get_running_loop().time() + min(seconds, self.bounds.deadline_seconds)
 
     def look(self, deadline: float) -> None:

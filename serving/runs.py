@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,11 +35,15 @@ LONGEST_TEXT = 1500
 
 @dataclass(slots=True)
 class RunView:
-    """Looks at a run's folder every few seconds, and never writes there. seen: what the page shows, as JSON."""
+    """Looks at a run's folder every few seconds, and never writes there. seen: what the page shows, as JSON.
+
+    follow: told at each look where the run's own engines serve, so that the service may ask them too.
+    """
 
     store: Store
     seen: dict[str, Any] = field(default_factory=dict)
     pictures: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    follow: Callable[[tuple[str, ...]], Awaitable[None]] | None = None
     _cards: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SHOWN))
     _read: deque[tuple[float, int]] = field(default_factory=deque)
     _known: set[str] = field(default_factory=set)  # shards whose pictures were drawn, once open and once committed
@@ -71,6 +75,8 @@ class RunView:
         for shown in reversed(await thumbnails(found)) if found else ():
             self._show(shown)
         self.seen = self._told(there, open_rows)
+        if self.follow is not None:
+            await self.follow(_urls(there.engines))
 
     def _gathered(self) -> tuple[Status, Plan, dict[str, list[Row]]]:
         """The status, the plan, and what the journals of open shards have so far."""
@@ -158,6 +164,12 @@ class RunView:
             self._read.popleft()
         (began, first), (ended, last) = self._read[0], self._read[-1]
         return round(max(0, last - first) / (ended - began), 2) if ended > began else 0.0
+
+
+def _urls(engines: dict[str, Any] | None) -> tuple[str, ...]:
+    """Where the servers that a run keeps are serving, as it last told."""
+    hosts = engines["hosts"] if engines is not None else []
+    return tuple(sorted(each["url"] for each in hosts if each["state"] == "serving"))
 
 
 def _id(row: Row) -> str:

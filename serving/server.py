@@ -90,9 +90,9 @@ class Server:
                 host, port = self.listening.metrics_host, self.listening.metrics_port
                 metrics = stack.enter_context(MetricsServer(self.metrics, host, port)).address
             async with AsyncExitStack() as opened:
-                if self.front.run is not None:
-                    await opened.enter_async_context(self.front.run)
                 await opened.enter_async_context(self.service.opened())
+                if self.front.run is not None:  # after the engine's pool, which it tells where to ask
+                    await opened.enter_async_context(self.front.run)
                 serving = asyncio.create_task(_served(self._uvicorn))
                 try:
                     while not self._uvicorn.started:
@@ -153,17 +153,23 @@ def server_of(dataset: Dataset, options: Any) -> Server:
     """The server that a command line asks for. Raises Refused for options that do not fit."""
     where, bounds = options.where, options.bounds
     access = access_of(where.engine, load(ENGINES, where.engine), options.models)
-    if access is not None and not access.endpoints:
-        raise Refused(f"--engine {where.engine} wants --endpoints here: servers are started by runs, not by a service")
+    run = options.listening.run
+    if access is not None and not access.endpoints and not run:
+        raise Refused(
+            f"--engine {where.engine} wants --endpoints here, or --run OUT to share the engines that a run keeps: "
+            "a service starts no servers"
+        )
     if access is not None:
         access = replace(access, probe_seconds=PROBE_SECONDS)
     recipe, pace = recipe_from(dataset, options), Pace(**asdict(options.pace))
     service = Service(recipe, connection(recipe, pace, access), pace, bounds)
     fetching = options.fetching
-    run = options.listening.run
+    view = RunView(Store(run)) if run else None
+    if view is not None and access is not None and not access.endpoints:
+        view.follow = service.engine.serve_at
     front = Front(
         service=service,
-        run=RunView(Store(run)) if run else None,
+        run=view,
         keyring=Keyring(options.listening.key_file),
         bounds=bounds,
         fetcher=Fetcher(settings=fetching, most_bytes=bounds.body_bytes) if fetching.allow_urls else None,

@@ -26,7 +26,7 @@ class Listening:
     names: str = ""
     """More host names that requests may be addressed to, comma between them, where no keys are configured."""
     run: str = ""
-    """A run's folder or URL: then /run shows it live."""
+    """A run's folder or URL: then /run shows it live. Without --endpoints the engines that it keeps are asked too."""
     drain_seconds: float = 25.0
     """After SIGTERM: so long may what was accepted take. It is stopped with 504 after that."""
     leave_seconds: float = 0.0

@@ -63,6 +63,11 @@ class ShardFiles:
             record=record_json(entry, sample),
         )
 
+    def clear(self) -> None:
+        """Forget what was taken: the shard turned out to be none."""
+        self.rows.clear()
+        self._kept.clear()
+
     def publish(self) -> tuple[DataFile, ...]:
         """Write and publish the tar and the ledger under attempt-unique names. Raises OutOfService."""
         self.rows.sort(key=lambda row: row.place)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,18 @@ async def caption(
     recipe: Recipe, plan: Plan, store: Store, wanted: Sequence[Any], pace: Pace, zombie: bool = False
 ) -> list[Done]:
     """The named shards, one after another, as a worker captions them."""
+    async with line_of(recipe, plan, store, pace) as line:
+        if zombie:
+            done = [await attempt_shard(shard, line, last=True) for shard in wanted]
+            return [each for each in done if each is not None]
+        return [await caption_shard(shard, line) for shard in wanted]
+
+
+@asynccontextmanager
+async def line_of(
+    recipe: Recipe, plan: Plan, store: Store, pace: Pace | None = None, gate: Gate | None = None
+) -> AsyncIterator[Line]:
+    """What a worker keeps open, without the worker."""
     engine = build(ENGINES, recipe.engine.name, recipe.engine.settings)
     async with AsyncExitStack() as opened:
         clips = recipe.asking.frames.reader if recipe.asking.frames else ""
@@ -124,7 +136,7 @@ async def caption(
         external = external_of(recipe.asking.told)
         if external is not None:
             await opened.enter_async_context(external)
-        line = Line(
+        yield Line(
             store=store,
             run_id=plan.run_id,
             recipe=recipe,
@@ -137,15 +149,11 @@ async def caption(
                 filters=_built(FILTERS, recipe.filters),
                 external=external,
             ),
-            gate=Gate(room=lambda: 24, max_bytes=2**28),
-            pace=pace,
+            gate=gate or Gate(room=lambda: 24, max_bytes=2**28),
+            pace=pace or Pace(),
             quality=Quality(band=Band(window=0)),
             distrust=_nobody,
         )
-        if zombie:
-            done = [await attempt_shard(shard, line, last=True) for shard in wanted]
-            return [each for each in done if each is not None]
-        return [await caption_shard(shard, line) for shard in wanted]
 
 
 async def _nobody(name: str) -> None:

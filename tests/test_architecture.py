@@ -21,6 +21,8 @@ HOMES = {
     "ray": "pipelines",
     "fastapi": "serving",
     "uvicorn": "serving",
+    "starlette": "serving",
+    "prometheus_client": "serving",
     "torch": "trainer",
     "transformers": "trainer",
     "onnxruntime": "captioner/experts",
@@ -31,7 +33,10 @@ HOMES = {
     "webdataset": "shards",
 }
 NOWHERE = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
-RAY_FILES = {"pipelines/actors.py", "pipelines/engine_hosts.py", "pipelines/recaption.py", "pipelines/metrics.py"}
+RAY_FILES = {
+    *("pipelines/actors.py", "pipelines/engine_hosts.py", "pipelines/recaption.py", "pipelines/metrics.py"),
+    "pipelines/recap_train.py",
+}
 VAGUE = {"utils.py", "helpers.py", "common.py", "base.py", "misc.py"}
 
 FILES = [path for room in ARROWS for path in sorted((ROOT / room).rglob("*.py"))]

@@ -107,6 +107,17 @@ def test_each_replica_has_its_own_gpu_and_survives_its_actor(cluster: None, host
     assert all_gone(servers, 1)
 
 
+@pytest.mark.parametrize(("replicas", "tensor_parallel"), [(1, 2), (2, 1)])
+def test_engines_leave_a_cpu_for_a_worker(cluster: None, hosting: Hosting, replicas: int, tensor_parallel: int) -> None:
+    greedy = replace(hosting, cpus=4, spec=replace(hosting.spec, tensor_parallel=tensor_parallel))
+    hosts = start_hosts(greedy, replicas, proves)
+    try:
+        assert sum(host.cpus for host in hosts) == pytest.approx(3)
+        assert ray.get(ray.remote(num_cpus=1)(os.getpid).remote(), timeout=60) > 0
+    finally:
+        stop_hosts(hosts)
+
+
 def test_without_room_it_is_said_what_there_is(cluster: None, hosting: Hosting) -> None:
     large = replace(hosting, spec=replace(hosting.spec, tensor_parallel=8), place_seconds=1)
     with pytest.raises(

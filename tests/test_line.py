@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
 from PIL import Image, ImageDraw, ImageFont
 
+from captioner.engines import ENGINES
 from captioner.engines.fake import Fake
-from captioner.errors import PlanMismatch
+from captioner.errors import PlanMismatch, SourceError
 from captioner.presets import Wishes, asking_for
 from captioner.recipe import Pace
+from captioner.registry import part
+from captioner.types import ShardInput
+from pipelines.caption_shard import caption_shard
+from pipelines.gate import Gate
 from shards import commits, journal, ledger, manifest
 from shards import plan as plans
+from shards.blob import OpenBlob
 from shards.pack import Packed, pack
+from shards.sources import SOURCES
+from shards.sources.datacomp import Datacomp
 from shards.store import Store
-from tests.corpora import fake_recipe, make_shards, planned, run_here, samples
+from tests.corpora import fake_recipe, line_of, make_shards, planned, run_here, samples
 
 
 def rows_of(store: Store, shard: str) -> list[ledger.Row]:
@@ -268,3 +281,55 @@ def test_an_empty_tar_reads_back_empty(tmp_path: Path) -> None:
     sink = io.BytesIO()
     webdataset.TarWriter(sink, encoder=False, compress=False).close()
     assert list(webdataset.tariterators.tar_file_iterator(io.BytesIO(sink.getvalue()))) == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreaksOff(Datacomp):
+    """DataComp whose store stops giving bytes behind the 16th sample, when their captions have come."""
+
+    def read(self, shard: ShardInput, open_blob: OpenBlob) -> Any:
+        return _BreakingOff(Datacomp.read(self, shard, open_blob))
+
+
+@dataclass(slots=True)
+class _BreakingOff:
+    reading: Any
+
+    @property
+    def account(self) -> Any:
+        return self.reading.account
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from islice(self.reading, 16)
+        time.sleep(1.0)
+        raise SourceError("source_changed", "another object has its name now")
+
+
+def test_an_input_that_changes_behind_its_first_captions_is_committed_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = fake_recipe()
+    plan = planned(recipe, make_shards(tmp_path / "in", 1, 20))
+    monkeypatch.setitem(SOURCES, recipe.source.name, f"{__name__}:BreaksOff")
+    done = run_here(recipe, plan, tmp_path / "out")
+    assert (done[0].reason, done[0].counts["read"]) == ("source_changed", 0)
+    (tar,) = (tmp_path / "out/data").glob("*.tar")
+    assert not list(webdataset.WebDataset(str(tar), shardshuffle=False, empty_check=False))
+
+
+@pytest.mark.parametrize("room", [1, 4])
+def test_a_sample_that_breaks_our_code_gives_all_of_its_shards_places_back(tmp_path: Path, room: int) -> None:
+    recipe = fake_recipe(seconds=0.2)
+    recipe = replace(recipe, engine=part(ENGINES, "fake", seconds=0.2, buggy=0.3), filters=(), screens=())
+    plan = planned(recipe, make_shards(tmp_path / "in", 1, 40))
+    gate = Gate(room=lambda: room, max_bytes=2**29)
+
+    async def scenario() -> None:
+        async with line_of(recipe, plan, Store(str(tmp_path / "out")), gate=gate) as line:
+            for _ in range(6):
+                async with asyncio.timeout(60):
+                    with pytest.raises(ArithmeticError):
+                        await caption_shard(plan.inputs[0], line)
+                assert (gate.samples, gate.bytes) == (0, 0)
+
+    asyncio.run(scenario())

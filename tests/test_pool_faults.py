@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from statistics import mean
 
 import pytest
@@ -13,6 +15,7 @@ from captioner.errors import (
     BadEngineResponse,
     EngineBroke,
     EngineBusy,
+    EngineError,
     EngineTimeout,
     EngineUnavailable,
     RequestRefused,
@@ -326,3 +329,133 @@ def test_equal_work_is_shared_equally() -> None:
         assert len(Counter(sha for each in replicas for sha in each.asked)) == 4000
 
     with_pool(replicas, check)
+
+
+@dataclass(slots=True)
+class Told:
+    """A replica that does as a test says: how it answers, and whether it can be proved."""
+
+    name: str
+    answers: Callable[[CaptionRequest], Awaitable[Caption]]
+    proofs: Callable[[], bool] = lambda: True
+    asked: int = 0
+
+    async def ask(self, request: CaptionRequest) -> Caption:
+        self.asked += 1
+        return await self.answers(request)
+
+    async def prove(self) -> None:
+        if not self.proofs():
+            raise EngineUnavailable("it does not answer")
+
+    async def close(self) -> None:
+        return None
+
+
+async def answered(request: CaptionRequest) -> Caption:
+    await asyncio.sleep(0.1)
+    return Caption(text="ok", finish_reason="stop", completion_tokens=3)
+
+
+def test_a_replica_that_errs_and_then_dies_takes_no_sample_with_it() -> None:
+    dead = asyncio.Event()
+
+    async def crashing(request: CaptionRequest) -> Caption:
+        if request in asked[:8]:
+            await asyncio.sleep(0.2)
+            raise EngineBroke("HTTP 500")
+        await dead.wait()
+        raise EngineUnavailable("the connection broke")
+
+    asked, first = requests(40, 1), [True]
+    bad = Told("http://bad", crashing, lambda: bool(first) and first.pop())
+
+    async def check(pool: Pool) -> None:
+        going = asyncio.gather(*(pool.caption(each) for each in asked))
+        await asyncio.sleep(1.0)
+        assert [each.state for each in pool.stats().replicas] == ["ejected"]
+        await pool.update([bad, Told("http://good", answered)])
+        dead.set()
+        async with asyncio.timeout(60):
+            assert len(await going) == 40
+
+    with_pool([bad], check)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("error", [EngineBusy("later", retry_after=1.0), EngineBroke("HTTP 500")])
+def test_a_sample_of_a_hung_replica_is_asked_until_it_has_an_answer_whatever_the_next_says_first(
+    error: EngineError,
+) -> None:
+    errors, hung = [error], asyncio.Event()
+
+    async def hangs(request: CaptionRequest) -> Caption:
+        if hung.is_set():
+            await asyncio.Event().wait()
+        return await answered(request)
+
+    async def errs_once(request: CaptionRequest) -> Caption:
+        if hung.is_set() and errors:
+            raise errors.pop()
+        return await answered(request)
+
+    replicas = [Told("http://a", hangs, lambda: not hung.is_set()), Told("http://b", errs_once)]
+
+    async def check(pool: Pool) -> None:
+        await ask_all(pool, requests(100, 1))
+        hung.set()
+        async with asyncio.timeout(200):
+            assert captioned(await ask_all(pool, requests(40, 2))) == 40
+        assert not errors
+
+    with_pool(replicas, check)  # type: ignore[arg-type]
+
+
+def test_a_replica_that_leaves_does_not_come_back_for_erring_meanwhile() -> None:
+    leaves = asyncio.Event()
+
+    async def errs(request: CaptionRequest) -> Caption:
+        await asyncio.sleep(0.5)
+        if leaves.is_set():
+            raise EngineBroke("HTTP 500")
+        return await answered(request)
+
+    replicas = [Told("http://a", errs), Told("http://b", answered)]
+
+    async def check(pool: Pool) -> None:
+        going = asyncio.create_task(ask_all(pool, requests(2000, 1)))
+        await asyncio.sleep(1.0)
+        leaves.set()
+        before = replicas[0].asked
+        async with asyncio.timeout(30):
+            await pool.drain("http://a")
+        assert captioned(await going) == 2000
+        assert replicas[0].asked == before
+
+    with_pool(replicas, check, first_window=32, max_window=32)  # type: ignore[arg-type]
+
+
+def test_a_server_that_asks_for_a_day_is_looked_at_again_within_a_minute() -> None:
+    busy = [EngineBusy("quota", retry_after=86_400.0)]
+
+    async def full_once(request: CaptionRequest) -> Caption:
+        if busy:
+            raise busy.pop()
+        return await answered(request)
+
+    async def check(pool: Pool) -> None:
+        began = now()
+        assert captioned(await ask_all(pool, requests(1, 1))) == 1
+        assert now() - began < 62
+
+    with_pool([Told("http://a", full_once)], check)  # type: ignore[list-item]
+
+
+def test_busy_seconds_only_grow_when_a_replica_leaves() -> None:
+    async def check(pool: Pool) -> None:
+        await ask_all(pool, requests(100, 1))
+        before = pool.stats().busy_slot_seconds
+        await pool.drain("stub-0")
+        after = pool.stats()
+        assert before > 0 and after.busy_slot_seconds >= before and len(after.replicas) == 1
+
+    with_pool(stubs(Behaviour(), Behaviour()), check)

@@ -1,8 +1,9 @@
-"""A trained model that answers: one picture and a question in, one text out."""
+"""A trained model that answers: one picture, or a video's frames, and a question in; one text out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +36,36 @@ def pieces(template: str, question: str) -> list[Piece]:
 
 
 class Speaker:
-    """A checkpoint, or a run's newest, on the best device there is. Raises Refused, CorruptState."""
+    """A checkpoint, or a run's newest, on a device: by default the first GPU, if there is one. mode: of image_size, for
+    pictures that shall be sized otherwise than the checkpoint says. Raises Refused, CorruptState."""
 
-    def __init__(self, model: str | Path, device: str = "") -> None:
+    def __init__(self, model: str | Path, device: str = "", mode: str = "") -> None:
         folder = checkpoint.model_folder(model)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
-        self.words, self.manners = Words(folder), manners.read(folder)
+        self.words, said = Words(folder), manners.read(folder)
+        self.manners = replace(said, mode=mode or said.mode)
         self.model: Any = weights.load(folder, dtype).to(self.device).eval()
         self.patch = self.model.config.patch_side
 
-    def pixels(self, media: bytes) -> torch.Tensor:
-        """(3, H, W), or (1, 3, H, W) for ELVA. Raises MediaError."""
-        header = read_header(media)
-        grid = self.manners.grid((header.width, header.height), self.patch)
-        seen = normalised(picture(media, grid, self.patch).to(self.device), self.model.dtype)
-        return seen if self.manners.family == "eve-v2" else seen[None]
+    def pixels(self, frames: Sequence[bytes]) -> torch.Tensor:
+        """(3, H, W) of the middle frame for EVE; (F, 3, H, W) for ELVA, at most as many as it was trained with.
 
-    def answer(self, media: bytes, question: str, sampling: Sampling) -> Answer:
-        """What the model says of an encoded picture. Raises MediaError."""
-        seen = self.pixels(media)
+        Raises MediaError.
+        """
+        most = self.manners.frames if self.manners.family == "elva" else 1
+        taken = (
+            frames if len(frames) <= most else [frames[len(frames) * (2 * at + 1) // (2 * most)] for at in range(most)]
+        )
+        header = read_header(taken[0])
+        grid = self.manners.grid((header.width, header.height), self.patch)
+        stored = torch.stack([picture(each, grid, self.patch) for each in taken])
+        seen = normalised(stored.to(self.device), self.model.dtype)
+        return seen if self.manners.family == "elva" else seen[0]
+
+    def answer(self, frames: Sequence[bytes], question: str, sampling: Sampling) -> Answer:
+        """What the model says of an encoded picture, or of a video's frames. Raises MediaError."""
+        seen = self.pixels(frames)
         tokens = self.model.model.vision_tower.tokens(seen)
         prompt = encode(pieces(self.manners.template, question), self.words.ids, [tokens], self.words.image_token_id)
         return self.say(prompt.ids, seen, sampling)

@@ -22,6 +22,7 @@ from captioner.prompts import prompt
 from captioner.types import Sampling
 from trainer import checkpoint, start
 from trainer.answer import Speaker
+from trainer.data.clips import Look
 from trainer.data.entries import Reader
 from trainer.data.feeds import open_feed
 from trainer.describe import MODELS, describe
@@ -147,7 +148,8 @@ def evaluate(words: Sequence[str], console: Console) -> int:
         hold_out=options.hold_out,
         held_out=bool(options.hold_out),
     )
-    feeds = [open_feed(word, options.images, manners.frames) for word in options.data]
+    look = Look(images=options.images, frames=manners.frames, side=2 * manners.max_side)
+    feeds = [open_feed(word, look) for word in options.data]
     scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
     if options.json:
         print(json.dumps({name: dataclasses.asdict(each) for name, each in scores.items()}))
@@ -178,6 +180,8 @@ class Captioning:
     """What a model with dialogue is asked; a plain one is only shown the picture."""
     max_tokens: int = 512
     temperature: float = 0.0
+    mode: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(MODES) + "}")] = ""
+    """How pictures are sized. Default: as the released code does, which scales small pictures up, too (`infer`)."""
     device: str = ""
     """cpu, cuda, cuda:1 … Default: the first GPU, if there is one."""
 
@@ -186,11 +190,11 @@ def caption(words: Sequence[str], console: Console) -> int:
     """`recap caption`: a caption a line on stdout; 1 if a picture could not be read. Raises RecapError."""
     quiet()
     options = tyro.cli(Captioning, args=words, prog="recap caption")
-    speaker, code = Speaker(options.model, options.device), 0
+    speaker, code = Speaker(options.model, options.device, options.mode), 0
     sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
     for path in options.pictures:
         try:
-            said = speaker.answer(path.read_bytes(), options.question, sampling)
+            said = speaker.answer([path.read_bytes()], options.question, sampling)
             print(said.text if len(options.pictures) == 1 else f"{path}\t{said.text}")
         except (MediaError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)

@@ -1,12 +1,7 @@
-"""What a model is, without its weights: parameters by whose they are, and the tokens of a picture.
-
-python -m trainer.describe eve-v2-7b --size 1920x1080 --max-side 1600 --mode train
-"""
+"""What a model is, without its weights: parameters by whose they are, and the tokens of a picture."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -74,22 +69,3 @@ def describe(
         return told
     cut = grid(size, max_side, mode, model.config.patch_side)
     return told | {"cols": cut.cols, "rows": cut.rows, "patches": cut.patches, "tokens": cut.tokens}
-
-
-def main() -> None:
-    """Prints the description as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.describe", description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=MODELS)
-    parser.add_argument("--size", help="of a picture, WIDTHxHEIGHT")
-    parser.add_argument("--max-side", type=int, default=1600)
-    parser.add_argument("--mode", default="train", help="train, infer, longest_edge or any_resolution")
-    options = parser.parse_args()
-    size: Size | None = None
-    if options.size:
-        width, _, height = options.size.partition("x")
-        size = (int(width), int(height))
-    print(json.dumps(describe(options.model, size, options.max_side, options.mode), indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from captioner.errors import EngineUnavailable, MediaError, Refused, RequestRefused
 from captioner.prompts import prompt
 from captioner.recipe import Asking
-from captioner.types import Caption, CaptionRequest, PixelBudget, Sampling
+from captioner.types import Caption, CaptionRequest, FrameBudget, PixelBudget, Sampling
 from trainer import checkpoint
 
 FIRST = Sampling(max_tokens=512)
@@ -36,6 +36,7 @@ class Trained:
         prompt=prompt("describe-in-detail-1"),
         budget=PixelBudget(max_pixels=1600 * 1600),  # the model's own grid is at most so large
         ladder=(FIRST, AGAIN),
+        frames=FrameBudget(pixels=PixelBudget(max_pixels=672 * 672), max_frames=32),  # ELVA's stage 3 takes 32
         again_for=("empty_caption", "repetitive_caption", "too_short", "truncated_caption"),
     )
 
@@ -64,14 +65,17 @@ class Trained:
         return self
 
     async def caption(self, request: CaptionRequest) -> Caption:
-        """Describes the picture, or the middle one of a video's frames. Raises RequestRefused, EngineUnavailable."""
+        """Describes the picture, or a video: ELVA by its frames, EVE by the middle one.
+
+        Raises RequestRefused, EngineUnavailable.
+        """
         if self._speaker is None:
             raise EngineUnavailable("the model is not loaded; enter the engine first")
         if not request.images:
             raise RequestRefused("a request without a picture")
-        jpeg = request.images[len(request.images) // 2].jpeg
+        frames = [each.jpeg for each in request.images]
         try:
-            said = await asyncio.to_thread(self._speaker.answer, jpeg, request.prompt, request.sampling)
+            said = await asyncio.to_thread(self._speaker.answer, frames, request.prompt, request.sampling)
         except MediaError as error:
             raise RequestRefused(error.detail) from error
         return Caption(

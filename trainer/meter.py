@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from torch.utils.tensorboard import SummaryWriter
+from tensorboardX import SummaryWriter
 
 LOG = "log.jsonl"
 SMOOTHED = 0.9  # of what was; ten steps or so count

@@ -13,11 +13,12 @@ import tyro
 from captioner.errors import Refused
 from captioner.registry import UnknownPart
 from trainer.checkpoint import Checkpoint, refuse_far
+from trainer.data.clips import Look
 from trainer.data.entries import Feed, Reader, Unfit
 from trainer.data.feeds import open_feed
 from trainer.data.lane import Order
 from trainer.data.loader import Ahead
-from trainer.image_size import grid
+from trainer.image_size import SETTINGS, grid
 from trainer.loop import Job
 from trainer.parallel import PLANS
 from trainer.recipes import STAGES
@@ -25,14 +26,6 @@ from trainer.stage import TEXT_TOKENS, Corpus, Pictures, Stage
 from trainer.words import Words
 
 LOOKED_AT = 256  # samples whose lengths say how many rows make a batch
-# Fig. 8 by name: mode and longest side.
-SETTINGS: dict[str, tuple[str, int]] = {
-    "fixed-area-800": ("train", 800),
-    "fixed-area-1600": ("train", 1600),
-    "longest-edge-800": ("longest_edge", 800),
-    "longest-edge-1600": ("longest_edge", 1600),
-    "any-resolution": ("any_resolution", 1),
-}
 Words_ = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
@@ -83,6 +76,9 @@ class Training:
     """Rows a step, shared out among the ranks. Default: as many as hold the stage's batch."""
     budget: int = 0
     """Tokens of a row. Default: room for four pictures at the cap, or one video."""
+    block: int = 4
+    """Shards whose samples are shuffled together: a row's, that is, so several rows mix more. From an object store each
+    row of a rank keeps so many tars in scratch files."""
     seed: int = 0
     parallel: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PLANS) + "}")] = "auto"
     """How several GPUs share the work. `auto`: as `accelerate launch` was told, else DDP."""
@@ -169,7 +165,7 @@ def order_of(options: Training, stage: Stage, feeds: list[Feed], reader: Reader,
     rows = options.rows
     if not rows:
         rows = world * max(1, round(stage.batch * mean_tokens(feeds, reader) / budget / world))
-    return Order(lanes=rows, budget=budget, seed=options.seed)
+    return Order(lanes=rows, budget=budget, seed=options.seed, block=options.block)
 
 
 def job_of(options: Training, words: Words, patch: int, world: int, there: Checkpoint | None) -> Job:
@@ -177,8 +173,12 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
     stage = guided(stage_of(options.stage), options.teacher)
     told = dict(there.told["job"]) if there is not None else {}
     pinned = {each["name"]: each["version"] for each in told.get("feeds", [])}
-    frames = options.changes.frames or stage.pictures.frames
-    feeds = [open_feed(word, options.images, frames, pinned) for word in options.data]
+    look = Look(
+        images=options.images,
+        frames=options.changes.frames or stage.pictures.frames,
+        side=2 * (options.changes.max_side or stage.pictures.max_side),
+    )
+    feeds = [open_feed(word, look, pinned) for word in options.data]
     stage = changed(stage, options.changes, feeds)
     reader = Reader(
         stage=stage,

@@ -49,9 +49,10 @@ def accelerator_for(plan: str, precision: str, rows_a_rank: int) -> Accelerator:
 
 @contextlib.contextmanager
 def ranks() -> Iterator[tuple[int, int]]:
-    """This rank and how many there are, as the launcher's environment says; the group of processes ends with it."""
+    """This rank and how many there are, as the launcher's environment says; a group of processes made within ends."""
+    theirs = dist.is_initialized()  # Ray Train makes one before it calls us, and ends it
     yield int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if dist.is_initialized():
+    if dist.is_initialized() and not theirs:
         dist.destroy_process_group()
 
 

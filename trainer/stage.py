@@ -29,7 +29,7 @@ class Pictures:
     `tokens` is what a square picture at the cap takes, over all frames.
     """
 
-    mode: Literal["train", "longest_edge"]
+    mode: Literal["train", "longest_edge", "any_resolution"]
     max_side: int
     tokens: int
     frames: int = 1

@@ -11,7 +11,7 @@ from captioner.engines.replies import shown
 from captioner.errors import BadEngineResponse, ModelChanged
 
 # The hub's cache keeps each revision in a folder of its commit.
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"[\w.-]+/([\w.-]+)")
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
 
 
@@ -49,15 +49,20 @@ class Identity:
 class Kin:
     """What the replicas of one pool have told of their model: one served name may hide two of them.
 
-    Only what more than one replica tells can be compared, and folders are not: one checkpoint may lie in several.
+    Only what more than one replica tells can be compared, and of a hub id only the model's own name: a folder may look
+    like one, and one checkpoint may lie in several.
     """
 
     told: dict[str, tuple[str, str]] = field(default_factory=dict)  # what -> (the first replica to tell, its word)
 
     def agree(self, name: str, identity: Identity) -> None:
         """Note what a replica tells. Raises ModelChanged, naming both, where another one told differently."""
-        hub_id = identity.root if identity.root and _HUB_ID.fullmatch(identity.root) else None
-        for what, word in (("model", hub_id), ("revision", identity.revision), ("weights", identity.weights)):
+        hub_id = _HUB_ID.fullmatch(identity.root or "")
+        for what, word in (
+            ("model", hub_id and hub_id.group(1)),
+            ("revision", identity.revision),
+            ("weights", identity.weights),
+        ):
             if word is None:
                 continue
             first, said = self.told.setdefault(what, (name, word))

@@ -50,6 +50,7 @@ class Server:
         self.name, self.url = name, launch.url
         self._launch, self._logs, self._running = launch, logs, running
         self._process: Process | None = None
+        self._exit: asyncio.Task[int] | None = None
         self._private: str | None = None
         self.log = logs / f"{name}-{time.time_ns()}.log"  # names sort by time
 
@@ -64,9 +65,9 @@ class Server:
 
     async def ended(self, seconds: float) -> bool:
         """Wait so long for it to end by itself; whether it has."""
-        with suppress(TimeoutError):
-            if self._process is not None:
-                await asyncio.wait_for(self._process.wait(), seconds)
+        if self._exit is not None:
+            # One wait for all its life: asyncio keeps each that was given up.
+            await asyncio.wait([self._exit], timeout=seconds)
         return not self.alive()
 
     def pids(self) -> list[int]:
@@ -150,6 +151,7 @@ class Server:
             env=environment,
             start_new_session=True,
         )
+        self._exit = asyncio.create_task(self._process.wait())
         assert self._process.stdin is not None
         with suppress(ConnectionError):
             self._process.stdin.write(json.dumps(dataclasses.asdict(order)).encode())

@@ -165,11 +165,11 @@ def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_li
 
 def test_a_deadline_that_the_queue_cannot_meet_is_refused_before_the_body_is_read() -> None:
     async def scene() -> None:
-        async with served(*FAKE, "--pace.slots", "1", "--fake.seconds", "0.4", "--cache-entries", "0") as there:
+        async with served(*FAKE, "--pace.slots", "1", "--fake.seconds", "0.5", "--cache-entries", "0") as there:
             await there.upload(jpeg(1))  # now it knows how long one takes
             asks = [asyncio.create_task(there.upload(jpeg(n))) for n in range(2, 12)]
             await asyncio.sleep(0.2)
-            found = await there.upload(jpeg(99), X_Deadline_Seconds="0.5")
+            found = await there.upload(jpeg(99), X_Deadline_Seconds="1")
             assert (found.status, found.reason) == (503, "overloaded") and int(found.headers["retry-after"]) >= 1
             await asyncio.gather(*asks)
 
@@ -247,17 +247,17 @@ def test_case_93_a_deadline_ends_the_engine_s_work_and_one_that_passes_in_the_qu
             served(*scripted(engine, "--pace.slots", "1", "--pace.decoders", "1")) as there,
         ):
             room = there.server.service._room()
-            asks = [asyncio.create_task(there.upload(jpeg(n), X_Deadline_Seconds="1.5")) for n in range(room)]
+            asks = [asyncio.create_task(there.upload(jpeg(n), X_Deadline_Seconds="2.5")) for n in range(room)]
             while there.server.service.admission.working < room:
                 await asyncio.sleep(0.01)
-            waited = await there.upload(jpeg(50), X_Deadline_Seconds="0.3")
+            waited = await there.upload(jpeg(50), X_Deadline_Seconds="1")
             assert (waited.status, waited.reason) == (504, "deadline_exceeded")
             assert "no engine was asked" in waited.json["detail"]
             worked = await asyncio.gather(*asks)
             assert {(each.status, each.reason) for each in worked} == {(504, "deadline_exceeded")}
             await asyncio.sleep(0.1)
             assert len(engine.asked) <= room and engine.in_flight == 0
-            for bad in ("0", "-1", "soon", "nan", "inf"):
+            for bad in ("0", "-1", "0.9", "soon", "nan", "inf"):
                 assert (await there.upload(jpeg(), X_Deadline_Seconds=bad)).reason == "bad_request"
 
     asyncio.run(scene())
@@ -328,3 +328,23 @@ def test_time_is_the_same_whatever_is_wrong_with_a_key(tmp_path: Path) -> None:
                 ring.who(given)
             assert len(compared) == before + 1
     assert all(compared)
+
+
+def test_one_of_two_engines_that_hangs_is_out_within_30_s_and_no_accepted_request_is_lost() -> None:
+    async def scene() -> None:
+        async with ScriptedEngine() as sound, ScriptedEngine() as sick:
+            both = (*scripted(sound)[:-3], f"{sound.url},{sick.url}", "--metrics-port", "-1")
+            async with served(*both) as there:
+                first = await asyncio.gather(*(there.upload(jpeg(n)) for n in range(20)))
+                assert {each.status for each in first} == {200} and sick.asked
+                sick.otherwise = sick.canary = hang()
+                async with asyncio.timeout(30):
+                    later = await asyncio.gather(*(there.upload(jpeg(n)) for n in range(100, 120)))
+                    assert {each.status for each in later} == {200}
+                    while "ejected" not in {
+                        each["state"] for each in (await there.get("/v1/engines")).json["replicas"]
+                    }:
+                        await there.upload(jpeg(200), Cache_Control="no-cache")
+                        await asyncio.sleep(0.1)
+
+    asyncio.run(scene())

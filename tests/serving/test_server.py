@@ -85,7 +85,7 @@ REFUSED = [
     (("--host", "0.0.0.0"), "is not the loopback"),
     (("--keys", "/nowhere/keys.json"), "is not there"),
     (("--engine", "vllm", "--model", "m", "--endpoints", "http://127.0.0.1:9"), "no preset is known"),
-    (("--engine", "vllm", "--model", "qwen2-vl"), "wants --endpoints here"),
+    (("--engine", "vllm", "--model", "qwen2-vl"), "wants --endpoints here, or --run"),
     (("--queue", "-1"), "0 or more would be right"),
     (("--url-networks", "10.0.0.1/8"), "--url-networks"),
     (("--run", "/nowhere/run"), "no run at"),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
-from tests import corpora
+from captioner.engines import ENGINES
+from captioner.presets import asking_for
+from captioner.registry import load
+from pipelines.recap_clips import CLIPS
+from tests import clips, corpora
 from trainer.demo.tiny import Shape, make
 
 TINY = Shape(width=32, layers=3, vocabulary=300, steps=0)
@@ -47,3 +52,18 @@ def llava(folder: Path, pictures: int = 6, videos: int = 0) -> Path:
 
 def talk(question: str) -> list[dict[str, str]]:
     return [{"from": "human", "value": question}, {"from": "gpt", "value": "A quiet harbour."}]
+
+
+def video_corpus(folder: Path, seconds: int = 6) -> Path:
+    """A committed corpus of two clips, captioned by the fake engine that is told to look at six frames."""
+    (folder / "clips").mkdir(parents=True)
+    for number in range(2):
+        (folder / "clips" / f"{number}.mp4").write_bytes(clips.plain(seconds + number))
+    recipe = replace(
+        corpora.fake_recipe(),
+        source=CLIPS.source,
+        screens=(),
+        asking=asking_for(load(ENGINES, "fake"), "recap-fake", kind="video"),
+    )
+    corpora.run_here(recipe, corpora.planned(recipe, folder / "clips"), folder / "out")
+    return folder / "out"

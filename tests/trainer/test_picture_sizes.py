@@ -42,8 +42,8 @@ def test_a_tall_picture_costs_more_than_the_same_one_lying() -> None:
 
 
 def test_the_settings_of_figure_8_differ_where_they_should() -> None:
-    told = {name: (cut.cols, cut.rows) for name, cut in ((name, SETTINGS[name]((4000, 1000))) for name in SETTINGS)}
-    assert told == {
+    cuts = {name: grid((4000, 1000), max_side, mode) for name, (mode, max_side) in SETTINGS.items()}
+    assert {name: (cut.cols, cut.rows) for name, cut in cuts.items()} == {
         "fixed-area-800": (50, 12),
         "fixed-area-1600": (100, 25),
         "longest-edge-800": (25, 6),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from captioner.errors import Refused
+from trainer.data.clips import Look
 from trainer.data.entries import Feed
 from trainer.data.llava import conversations
 from trainer.data.recaptions import recaptioned, web_captioned
@@ -19,11 +20,13 @@ FEEDS: dict[str, Callable[..., Feed]] = {
 SPELLED = re.compile(r"(?:(?P<kind>[a-z]+)(?::(?P<weight>[0-9.]+))?=)?(?P<url>.+)")
 
 
-def open_feed(word: str, images: str = "", frames: int = 1, pinned: Mapping[str, str] | None = None) -> Feed:
+AS_IT_COMES = Look()
+
+
+def open_feed(word: str, look: Look = AS_IT_COMES, pinned: Mapping[str, str] | None = None) -> Feed:
     """`OUT`, `web=OUT`, `web:0.3=OUT`, `llava=FILE.json`. Without a weight, feeds mix by their sizes.
 
-    frames: of a video at most. pinned: the versions to open, by name; else the newest. Raises Refused, naming what
-    would be right.
+    pinned: the versions to open, by name; else the newest. Raises Refused, naming what would be right.
     """
     found = SPELLED.fullmatch(word)
     kind = found["kind"] if found else None
@@ -33,8 +36,8 @@ def open_feed(word: str, images: str = "", frames: int = 1, pinned: Mapping[str,
     if weight is not None and weight <= 0:
         raise Refused(f"--data {word!r}: a weight above 0 would be right")
     name = f"{kind or 'recap'}={found['url']}"
-    more = {"images": images, "frames": frames} if kind == "llava" else {"version": (pinned or {}).get(name)}
-    feed = FEEDS[kind or "recap"](found["url"], weight, **more)
+    more = {} if kind == "llava" else {"version": (pinned or {}).get(name)}
+    feed = FEEDS[kind or "recap"](found["url"], weight, look, **more)
     if not feed.samples:
         raise Refused(f"--data {word!r}: there is no sample in it")
     return replace(feed, name=name)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from captioner.errors import MediaError, Refused
 from captioner.media.header import read_header
 from shards import commits
+from trainer.data.clips import Look, clip_of, frames_of
 from trainer.data.entries import Entry, Feed
 from trainer.image_size import Size
 from trainer.templates import Turn
@@ -22,18 +24,18 @@ FRAMES = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversations:
-    """A run of a JSON list. `image` is a path in `folder`; `video` a folder there, whose pictures are its frames."""
+    """A run of a JSON list. `image` is a path in `folder`; `video` a clip there, or a folder of its frames."""
 
-    samples_: Sequence[dict[str, Any]]
+    talks: Sequence[dict[str, Any]]
     folder: Path
-    frames: int
+    look: Look
 
     @property
     def samples(self) -> int:
-        return len(self.samples_)
+        return len(self.talks)
 
     def entries(self, start: int, stop: int) -> list[Entry]:
-        return [self.entry(each) for each in self.samples_[start:stop]]
+        return [self.entry(each) for each in self.talks[start:stop]]
 
     def entry(self, sample: dict[str, Any]) -> Entry:
         """What does not fit is an entry too, that no template takes: it is counted where it is planned."""
@@ -41,23 +43,40 @@ class Conversations:
         key, sha256 = str(sample.get("id", words[:80])), commits.sha256_of(words.encode())
         try:
             turns = tuple(Turn(speaker=each["from"], text=each["value"]) for each in sample["conversations"])
-            paths = self.paths(sample)
-            size = size_of(paths[0]) if paths else None
+            entry = Entry(key=key, turns=turns, sha256=sha256)
+            return self.seen(entry, sample) if "image" in sample or "video" in sample else entry
         except (KeyError, TypeError, OSError, MediaError):
             return Entry(key=key, turns=(), sha256=sha256)
-        fetch = (lambda: [path.read_bytes() for path in paths]) if paths else None
-        return Entry(key=key, turns=turns, sha256=sha256, size=size, frames=max(1, len(paths)), fetch=fetch)
 
-    def paths(self, sample: dict[str, Any]) -> list[Path]:
-        """The picture, or as many evenly spaced frames as a stage takes at most."""
-        if "image" in sample:
-            return [self.folder / sample["image"]]
-        if "video" not in sample:
-            return []
-        there = sorted(each for each in (self.folder / sample["video"]).iterdir() if each.suffix.lower() in FRAMES)
-        if len(there) <= self.frames:
-            return there
-        return [there[round(at * (len(there) - 1) / max(1, self.frames - 1))] for at in range(self.frames)]
+    def seen(self, entry: Entry, sample: dict[str, Any]) -> Entry:
+        """The entry with what is to be seen. Raises OSError, MediaError."""
+        path = self.folder / (sample["image"] if "image" in sample else sample["video"])
+        if "image" not in sample and path.is_file():
+            size, count = clip_of(path, self.look.frames)
+            return replace(entry, size=size, frames=count, fetch=partial(clip_bytes, path, count, self.look.side))
+        paths = [path] if "image" in sample else self.spread(path)
+        return replace(entry, size=size_of(paths[0]), frames=len(paths), fetch=partial(bytes_of, paths))
+
+    def spread(self, folder: Path) -> list[Path]:
+        """As many frames of a folder, evenly spaced, as are taken at most. Raises OSError for one without any."""
+        there = sorted(each for each in folder.iterdir() if each.suffix.lower() in FRAMES)
+        if not there:
+            raise FileNotFoundError(folder)
+        most = min(self.look.frames, len(there))
+        return [there[round(at * (len(there) - 1) / max(1, most - 1))] for at in range(most)]
+
+
+def clip_bytes(path: Path, count: int, side: int) -> list[bytes]:
+    """Raises MediaError."""
+    return frames_of(bytes_of([path])[0], count, side)
+
+
+def bytes_of(paths: Sequence[Path]) -> list[bytes]:
+    """Raises MediaError for one that is gone since it was planned."""
+    try:
+        return [path.read_bytes() for path in paths]
+    except OSError as error:
+        raise MediaError("missing", str(error)) from error
 
 
 def size_of(path: Path) -> Size:
@@ -69,8 +88,8 @@ def size_of(path: Path) -> Size:
     return header.width, header.height
 
 
-def conversations(url: str, weight: float | None, images: str = "", frames: int = 1) -> Feed:
-    """A JSON list, or one object a line (.jsonl), on disk. `images` is where its paths begin: by default its folder.
+def conversations(url: str, weight: float | None, look: Look) -> Feed:
+    """A JSON list, or one object a line (.jsonl), on disk.
 
     Raises Refused for a file that is neither.
     """
@@ -83,8 +102,8 @@ def conversations(url: str, weight: float | None, images: str = "", frames: int 
         raise Refused(f"{url} does not read as LLaVA's JSON: {error}") from error
     if not isinstance(samples, list) or not all(isinstance(each, dict) for each in samples):
         raise Refused(f"{url} is no list of conversations")
-    folder = Path(images or path.parent).expanduser()
+    folder = Path(look.images or path.parent).expanduser()
     cuts = [samples[at : at + PART] for at in range(0, len(samples), PART)]
-    parts = [Conversations(samples_=cut, folder=folder, frames=frames) for cut in cuts]
+    parts = [Conversations(talks=cut, folder=folder, look=look) for cut in cuts]
     version = commits.sha256_of(text.encode())
     return Feed(name=url, weight=len(samples) if weight is None else weight, parts=parts, version=version)

@@ -12,6 +12,7 @@ from captioner.prompts import prompt
 from shards import commits
 from shards.ledger import Row
 from shards.reading import Media, Shard, open_corpus
+from trainer.data.clips import Look, frames_of
 from trainer.data.entries import Entry, Feed
 from trainer.templates import IMAGE, Turn
 
@@ -32,6 +33,7 @@ class Recaptioned:
 
     shard: Shard
     words: Callable[[Row], str]
+    look: Look
     _media: Media | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -41,7 +43,7 @@ class Recaptioned:
 
     def entries(self, start: int, stop: int) -> list[Entry]:
         # The media are opened anew for each reading, and closed with the last entry of it.
-        whole = Recaptioned(self.shard, self.words)
+        whole = Recaptioned(self.shard, self.words, self.look)
         return [whole.entry(row) for row in self.shard.rows()[start:stop]]
 
     def entry(self, row: Row) -> Entry:
@@ -50,23 +52,28 @@ class Recaptioned:
             turns=(Turn(speaker="human", text=QUESTION), Turn(speaker="gpt", text=self.words(row))),
             sha256=row.sha256 or commits.sha256_of(row.key.encode()),
             size=(row.width or 1, row.height or 1),
-            fetch=partial(self.fetch, row.key, row.sha256),
+            frames=(count := self.frames(row)) or 1,
+            fetch=partial(self.fetch, row.key, row.sha256, count),
         )
 
-    def fetch(self, key: str, sha256: str | None) -> list[bytes]:
+    def frames(self, row: Row) -> int:
+        """Of a video, by the times at which it was looked at when it was captioned; 0 for a picture."""
+        return 0 if row.frame_times is None else max(1, min(self.look.frames, len(set(row.frame_times))))
+
+    def fetch(self, key: str, sha256: str | None, frames: int) -> list[bytes]:
         """Raises MediaError for bytes that are not those that were captioned."""
         with self._lock:
             self._media = self._media or self.shard.media()
         media = self._media.read(key)
         if sha256 and commits.sha256_of(media) != sha256:
             raise MediaError("undecodable", "not the bytes that were captioned")
-        return [media]
+        return frames_of(media, frames, self.look.side) if frames else [media]
 
 
-def feed(url: str, weight: float | None, words: Callable[[Row], str], version: str | None = None) -> Feed:
+def feed(url: str, weight: float | None, look: Look, words: Callable[[Row], str], version: str | None = None) -> Feed:
     """A manifest of a corpus: the newest, or that of a `version` told before. Raises Refused, CorruptState."""
     there, shards = open_corpus(url, int(version.partition(" ")[0]) if version else None)
-    parts = [Recaptioned(shard, words) for shard in shards]
+    parts = [Recaptioned(shard, words, look) for shard in shards]
     samples = sum(part.samples for part in parts)
     told = f"{there.number} {there.sha256}"
     return Feed(name=url, weight=samples if weight is None else weight, parts=parts, version=told)

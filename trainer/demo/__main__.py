@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 import shutil
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,32 +31,35 @@ from trainer.stage import group
 from trainer.templates import END, SYSTEM
 
 MARK = ".made-by-train-demo"
-# Narrow patch embeddings, and merging layers that a model of four layers has.
-FIELDS = {"mm_hidden_size": 64, "patch_heads": 4, "threshold_layers": [1], "target_layers": [2, 3]}
+# Narrow patch embeddings, and merging layers that a model of three layers has.
+FIELDS = {"mm_hidden_size": 64, "patch_heads": 4, "threshold_layers": [1], "target_layers": [2]}
+KNOWN = 0.6  # of the pictures the model describes as they were captioned
 LEARNT = 0.7  # of its steps' first loss a stage has at most at its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How a stage is made small: steps of 16 samples or so."""
+    """How a stage is made small: steps of 16 samples or so. data: the corpus, or one of the Talks."""
 
     steps: int
     rate: float
     side: int
+    data: str = "corpus"
     frames: int = 1
 
 
 RUNS = {
-    "eve-v2-1": Run(steps=60, rate=3e-3, side=96),
-    "eve-v2-2.1a": Run(steps=100, rate=2e-3, side=96),
-    "eve-v2-2.1b": Run(steps=60, rate=1e-3, side=160),
-    "eve-v2-2.2": Run(steps=60, rate=1e-3, side=160),
-    "eve-v2-3": Run(steps=40, rate=5e-4, side=160),
-    "elva-1": Run(steps=80, rate=2e-3, side=70),
-    "elva-2": Run(steps=50, rate=1e-3, side=56, frames=3),
-    "elva-3": Run(steps=50, rate=1e-3, side=56, frames=4),
+    "eve-v2-1": Run(steps=40, rate=2e-3, side=96),
+    "eve-v2-2.1a": Run(steps=50, rate=2e-3, side=96),
+    "eve-v2-2.1b": Run(steps=40, rate=1e-3, side=128),
+    "eve-v2-2.2": Run(steps=30, rate=1e-3, side=128, data="short"),
+    "eve-v2-3": Run(steps=80, rate=1e-3, side=128, data="pictures"),
+    "elva-1": Run(steps=20, rate=1e-3, side=70),
+    "elva-2": Run(steps=60, rate=1e-3, side=56, data="videos", frames=3),
+    "elva-3": Run(steps=30, rate=1e-3, side=56, data="videos", frames=4),
 }
 BATCH = 16
+HINTS, VARIANTS, READING = 8, 6, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +86,16 @@ def demo(corpus: str, folder: Path) -> int:
     folder.mkdir(parents=True)
     (folder / MARK).touch()
     commands.quiet()
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # a core is left to whatever decodes
     began, pictures = time.perf_counter(), talks.shown(corpus)
-    data = dict(zip(("pictures", "videos"), talks.write(pictures, folder / "talks"), strict=True))
+    data = {"corpus": corpus} | {
+        name: f"llava={path}" for name, path in asdict(talks.write(pictures, folder / "talks")).items()
+    }
     console.print(f"a language model learns how {len(pictures)} captions are worded …")
-    tiny.make(folder / "llm", texts_of(pictures), tiny.Shape())
+    tiny.make(folder / "llm", texts_of(pictures), tiny.Shape(steps=READING))
     (folder / "fields.json").write_text(json.dumps(FIELDS))
-    lines = [stage(name, corpus, data, folder, console) for name in RUNS]
-    resumed = goes_on(corpus, folder, console)
+    lines = [stage(name, data, folder, console) for name in RUNS]
+    resumed = goes_on(data, folder, console)
     show(console, lines)
     said = speaks(folder / "run/eve-v2-3", pictures, console)
     console.print(f"{time.perf_counter() - began:.0f} s in all", highlight=False)
@@ -95,25 +104,30 @@ def demo(corpus: str, folder: Path) -> int:
 
 
 def texts_of(pictures: list[Shown]) -> list[str]:
-    """Captions, and talks with them: none of them with its picture."""
-    captions = [each.caption for each in pictures]
-    return [f"{each}\n" for each in captions] + [f"{SYSTEM} USER: {QUESTION} ASSISTANT: {captions[0]}{END}"]
+    """Captions behind some words of theirs: a model that has read them attends to what stands before a caption, as one
+    of Qwen2.5's size does; it has seen no picture. And talks, so that their wording is known."""
+    dice, texts = random.Random(0), list[str]()
+    for each in pictures:
+        hints = each.caption.split()
+        texts += [f"{' '.join(dice.sample(hints, HINTS))}\n{each.caption}\n" for _ in range(VARIANTS)]
+        texts += [f"{SYSTEM} USER: {' '.join(dice.sample(hints, HINTS))}\n{QUESTION} ASSISTANT: {each.caption}{END}"]
+    return texts
 
 
-def training(name: str, corpus: str, data: dict[str, Path], folder: Path) -> Training:
+def training(name: str, data: Mapping[str, str], folder: Path) -> Training:
     """A stage's command line."""
     run, recipe = RUNS[name], STAGES[name]
-    kind = "videos" if run.frames > 1 else "pictures"
-    feed = f"llava={data[kind]}" if recipe.template == "qwen2" or run.frames > 1 else corpus
-    changes = Changes(samples=run.steps * BATCH, batch=BATCH, peak_lr=run.rate, max_side=run.side, frames=run.frames)
+    changes = Changes(
+        samples=run.steps * BATCH, epochs=1, batch=BATCH, peak_lr=run.rate, max_side=run.side, frames=run.frames
+    )
     return Training(
         stage=name,
-        data=(feed,),
+        data=(data[run.data],),
         output=str(folder / "run"),
         llm=str(folder / "llm") if recipe.follows is None else "",
         model_config=str(folder / "fields.json"),
         changes=changes,
-        budget=2048,
+        budget=1024,
         precision="fp32",
         checkpointing=False,
         log_every=20,
@@ -121,10 +135,10 @@ def training(name: str, corpus: str, data: dict[str, Path], folder: Path) -> Tra
     )
 
 
-def stage(name: str, corpus: str, data: dict[str, Path], folder: Path, console: Console) -> Line:
+def stage(name: str, data: Mapping[str, str], folder: Path, console: Console) -> Line:
     """Train one and look at what it moved."""
     console.rule(name, align="left")
-    began, options = time.perf_counter(), training(name, corpus, data, folder)
+    began, options = time.perf_counter(), training(name, data, folder)
     commands.trained(options, console)
     run, recipe = folder / "run" / name, STAGES[name]
     before = tensors(folder / "llm" if recipe.follows is None else folder / "run" / recipe.follows)
@@ -140,7 +154,7 @@ def stage(name: str, corpus: str, data: dict[str, Path], folder: Path, console: 
         stage=name,
         steps=len(seen),
         first=sum(seen[:3]) / 3,
-        last=sum(seen[-5:]) / 5,
+        last=sum(seen[-10:]) / 10,
         moved=moved,
         still=len(after) - moved,
         wrong=tuple(wrong),
@@ -160,10 +174,10 @@ def tensors(model: Path) -> dict[str, Tensor]:
     return load_file(checkpoint.model_folder(model) / "model.safetensors")
 
 
-def goes_on(corpus: str, folder: Path, console: Console) -> bool:
+def goes_on(data: Mapping[str, str], folder: Path, console: Console) -> bool:
     """Stage 2.1a once more, stopped in its middle and started again: are its losses the same to the last bit?"""
     console.rule("eve-v2-2.1a, stopped and resumed", align="left")
-    options = training("eve-v2-2.1a", corpus, {}, folder)
+    options = training("eve-v2-2.1a", data, folder)
     again = replace(options, output=str(folder / "again"), start=str(folder / "run/eve-v2-1"))
     commands.trained(replace(again, stop_after=RUNS["eve-v2-2.1a"].steps // 2), console)
     commands.trained(again, console)
@@ -185,15 +199,20 @@ def show(console: Console, lines: list[Line]) -> None:
 
 
 def speaks(run: Path, pictures: list[Shown], console: Console) -> bool:
-    """Whether what the model says of each of three pictures is nearest to that picture's own caption."""
-    speaker, right = Speaker(run), 0
-    for each in pictures[:3]:
-        said = speaker.answer(each.media, QUESTION, Sampling(max_tokens=160)).text
+    """Whether what the model says of most pictures is nearest to their own captions; three are shown.
+
+    Not of all: some are the same photograph, turned or printed, and have nearly one caption.
+    """
+    # Sized as in training: to know pictures by heart is to know their very patches.
+    speaker, right = Speaker(run, mode="train"), 0
+    for number, each in enumerate(pictures):
+        said = speaker.answer([each.media], QUESTION, Sampling(max_tokens=160)).text
         nearest = max(pictures, key=lambda other: likeness(said, other.caption))
         right += nearest.caption == each.caption
-        console.print(f"[bold]{each.row.key}[/bold] was captioned: {each.caption}\n  the model says: {said}")
-    console.print(f"{right} of 3 answers are nearest to their own picture's caption")
-    return right == 3
+        if number % 5 == 1:
+            console.print(f"[bold]{each.row.key}[/bold] was captioned: {each.caption}\n  the model says: {said}")
+    console.print(f"{right} of {len(pictures)} answers are nearest to their own picture's caption")
+    return right >= KNOWN * len(pictures)
 
 
 def likeness(one: str, other: str) -> float:

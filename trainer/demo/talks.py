@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -14,8 +15,7 @@ from shards.ledger import Row
 from shards.reading import open_corpus
 from trainer.templates import IMAGE
 
-QUESTION = prompt("describe-in-detail-1")
-
+QUESTION, SHORTLY = prompt("describe-in-detail-1"), "What is to be seen, in one sentence?"
 FRAMES = 6
 SIDE = 256  # pixels: enough for what the demo trains at
 
@@ -41,10 +41,19 @@ def shown(corpus: str) -> list[Shown]:
     return found
 
 
-def write(pictures: list[Shown], folder: Path) -> tuple[Path, Path]:
-    """LLaVA's JSON of questions about pictures, and of questions about videos."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talks:
+    """LLaVA's JSON files: short questions about pictures, long ones, and long ones about videos."""
+
+    short: Path
+    pictures: Path
+    videos: Path
+
+
+def write(pictures: list[Shown], folder: Path) -> Talks:
+    """The files, and the pictures and frames that they name."""
     folder.mkdir(parents=True)
-    of_pictures, of_videos = [], []
+    short, whole, videos = [], [], []
     for number, each in enumerate(pictures):
         image = Image.open(io.BytesIO(each.media)).convert("RGB")
         image.thumbnail((2 * SIDE, 2 * SIDE))
@@ -53,10 +62,19 @@ def write(pictures: list[Shown], folder: Path) -> tuple[Path, Path]:
         clip.mkdir()
         for at, frame in enumerate(panned(image)):
             (clip / f"{at}.jpg").write_bytes(_jpeg(frame))
-        talk = [{"from": "human", "value": f"{IMAGE}\n{QUESTION}"}, {"from": "gpt", "value": each.caption}]
-        of_pictures.append({"id": f"p{number}", "image": f"{number}.jpg", "conversations": talk})
-        of_videos.append({"id": f"v{number}", "video": f"{number}", "conversations": talk})
-    return _listed(folder / "pictures.json", of_pictures), _listed(folder / "videos.json", of_videos)
+        shown = {"id": f"p{number}", "image": f"{number}.jpg"}
+        short.append(shown | {"conversations": talk(SHORTLY, each.caption.partition(". ")[0] + ".")})
+        whole.append(shown | {"conversations": talk(QUESTION, each.caption)})
+        videos.append({"id": f"v{number}", "video": f"{number}", "conversations": talk(QUESTION, each.caption)})
+    return Talks(
+        short=_listed(folder / "short.json", short),
+        pictures=_listed(folder / "pictures.json", whole),
+        videos=_listed(folder / "videos.json", videos),
+    )
+
+
+def talk(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": f"{IMAGE}\n{question}"}, {"from": "gpt", "value": answer}]
 
 
 def panned(image: Image.Image) -> list[Image.Image]:
@@ -73,6 +91,6 @@ def _jpeg(image: Image.Image) -> bytes:
     return sink.getvalue()
 
 
-def _listed(path: Path, rows: list[dict[str, object]]) -> Path:
+def _listed(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text(json.dumps(rows, indent=1))
     return path

@@ -22,8 +22,8 @@ SPECIAL = (PAD, "<|im_start|>", END, IMAGE_PAD)
 class Shape:
     """steps: of reading texts before it is saved; a row of `row` texts each."""
 
-    width: int = 128
-    layers: int = 4
+    width: int = 96
+    layers: int = 3
     vocabulary: int = 1024
     steps: int = 60
     row: int = 8

@@ -28,6 +28,7 @@ from captioner.types import Caption
 RETRIES_SAVED = 32.0
 RELIEF_SECONDS = 0.02  # between two looks at what idle replicas may take over
 BUSY_SECONDS = (0.25, 8.0)  # pauses of a replica that refuses although nothing of ours is out at it
+MOST_PAUSE_SECONDS = 60.0  # whatever Retry-After says
 
 
 class Dispatch:
@@ -95,16 +96,17 @@ class Dispatch:
 
     def eject(self, member: Member, *, fatal: bool) -> None:
         """Close a replica. fatal: it died or hangs, so that what it had is asked elsewhere, as suspects."""
-        if member.state not in ("serving", "suspect", "draining"):
+        before = member.state
+        # One that was put out for its errors still has asks, and may die with them later.
+        if before == "starting" or (before == "ejected" and not (fatal and member.flights)):
             return
         now = self._loop.time()
-        if not fatal:
-            member.close()
-        else:
-            leaving = member.state == "draining"
+        if fatal:
             self._requeue(member.eject(now), now)
-            member.state = "draining" if leaving else "ejected"
-        if member.state == "ejected":
+        else:
+            member.close()
+        member.state = "draining" if before == "draining" else "ejected"  # who leaves does not come back for erring
+        if member.state == "ejected" != before:
             self._ejected(member)
         self.pump()
 
@@ -114,7 +116,7 @@ class Dispatch:
         for place, flight in enumerate(orphans):
             item = flight.item
             suspects.note(item, flight.member.age(flight, place, now), flight.member.answers)
-            if item.done or any(not each.orphan for each in item.flights):
+            if item.done or item.under_way:
                 continue
             if item.deaths >= self._settings.deaths_allowed + (item is not guilty):
                 self.convicted += 1
@@ -236,7 +238,7 @@ class Dispatch:
                     member.land(flight, now, answered=False)
             case EngineBusy():
                 self._throttle(member, flight, error, now)
-                if not (item.done or item.flights or flight.orphan):
+                if not (item.done or item.under_way or flight.orphan):
                     self.lanes.put_back(item)
             case RequestRefused():
                 self._fail(item, error)
@@ -250,7 +252,8 @@ class Dispatch:
             least, most = BUSY_SECONDS
             pause = member.backoff = min(most, max(least, 2 * member.backoff))
         if pause is not None:
-            member.paused_until = max(member.paused_until, now + pause)
+            # A server may ask for a day; looking again each minute costs it nothing.
+            member.paused_until = max(member.paused_until, now + min(pause, MOST_PAUSE_SECONDS))
 
     def _blame(self, flight: Flight, error: EngineError) -> None:
         """A failed try: of the item, and perhaps of the replica."""
@@ -259,7 +262,7 @@ class Dispatch:
             self.eject(member, fatal=False)
         item.failures, item.error = item.failures + 1, error
         item.tried.add(member.name)
-        if item.done or item.flights or flight.orphan:
+        if item.done or item.under_way or flight.orphan:
             return
         if item.failures >= self._settings.tries:
             self._fail(item, error)

@@ -45,6 +45,12 @@ class Item:
         """Whether the caller has its answer, or left."""
         return self.answer.done()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether some ask is out that may still end it: an orphan may never come back, so it is nobody's reason to
+        wait."""
+        return any(not flight.orphan for flight in self.flights)
+
 
 @dataclass(slots=True, eq=False)
 class Flight:

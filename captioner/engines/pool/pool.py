@@ -28,6 +28,7 @@ class Pool:
         self._settings = settings or PoolSettings()
         self._replicas = tuple(replicas)
         self._keeper: Keeper | None = None
+        self._left_busy = 0.0  # slot-seconds of replicas that have left
 
     async def __aenter__(self) -> Pool:
         self._keeper = keeper = Keeper(self._settings)
@@ -106,13 +107,15 @@ class Pool:
             await asyncio.sleep(DRAIN_SECONDS)
         if member in members:
             members.remove(member)
+            self._left_busy += member.stats(asyncio.get_running_loop().time()).busy_slot_seconds
             await member.replica.close()
 
     def stats(self) -> PoolStats:
         """What it is doing now; cheap enough to be asked every second."""
         dispatch, now = self._open.dispatch, asyncio.get_running_loop().time()
+        replicas = tuple(each.stats(now) for each in dispatch.members)
         return PoolStats(
-            replicas=tuple(each.stats(now) for each in dispatch.members),
+            replicas=replicas,
             waiting=len(dispatch.lanes),
             suspects=len(dispatch.lanes.suspects),
             asks=dispatch.asks,
@@ -122,6 +125,7 @@ class Pool:
             moved=dispatch.moved,
             convicted=dispatch.convicted,
             wasted_work=dispatch.work_twice / dispatch.work_asked if dispatch.work_asked else 0.0,
+            busy_slot_seconds=self._left_busy + sum(each.busy_slot_seconds for each in replicas),
         )
 
     @property

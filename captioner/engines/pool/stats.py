@@ -40,6 +40,7 @@ class PoolStats:
 
     waiting: requests in no replica yet; suspects: those among them that are tried apart. moved: asks taken back from
     one replica's queue for an idle one. convicted: samples that failed because replicas died of them.
+    busy_slot_seconds: of all replicas, those that have left included.
     """
 
     replicas: tuple[ReplicaStats, ...]
@@ -52,3 +53,4 @@ class PoolStats:
     moved: int
     convicted: int
     wasted_work: float
+    busy_slot_seconds: float

@@ -1,0 +1,117 @@
+"""What docker/ says fits what the code does; hadolint and schema checks of the manifests are run by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+import yaml
+
+from pipelines.metrics import REPLICA_COUNTERS, REPLICA_GAUGES
+from pipelines.options import options_class
+from pipelines.recap_datacomp import DATACOMP
+from serving import metrics
+from serving.commands import options_of
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
+MANIFESTS = sorted((DOCKER / "kubernetes").glob("*.yaml"))
+
+
+def documents() -> Iterator[dict[str, Any]]:
+    for path in MANIFESTS:
+        yield from (each for each in yaml.safe_load_all(path.read_text()) if each)
+
+
+def pods(found: Any) -> Iterator[dict[str, Any]]:
+    """Every pod's spec, however deep."""
+    if isinstance(found, dict):
+        if "containers" in found:
+            yield found
+        for each in found.values():
+            yield from pods(each)
+    elif isinstance(found, list):
+        for each in found:
+            yield from pods(each)
+
+
+def test_every_pod_runs_as_nobody_on_a_read_only_root_without_the_cluster_s_keys() -> None:
+    found = [pod for document in documents() for pod in pods(document)]
+    assert len(found) == 6
+    for pod in found:
+        assert pod["securityContext"]["runAsNonRoot"] is True and pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            locked = container["securityContext"]
+            assert locked["readOnlyRootFilesystem"] is True and locked["allowPrivilegeEscalation"] is False
+            assert locked["capabilities"] == {"drop": ["ALL"]} and "limits" in container["resources"]
+
+
+def test_ray_asks_for_a_token_and_all_traffic_is_denied_but_for_what_is_listed() -> None:
+    by_kind = {(each["kind"], each["metadata"]["name"]): each for each in documents()}
+    assert by_kind["RayCluster", "recap"]["spec"]["authOptions"] == {"mode": "token"}
+    nothing = by_kind["NetworkPolicy", "nothing"]["spec"]
+    assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert "169.254.0.0/16" in (DOCKER / "kubernetes/networkpolicy.yaml").read_text()
+
+
+def test_compose_hardens_every_service_and_publishes_on_the_loopback_only() -> None:
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True and service["cap_drop"] == ["ALL"], name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+    assert compose["networks"]["inside"] == {"internal": True}
+
+
+def test_the_images_end_as_a_user_that_is_not_root() -> None:
+    for name in ("Dockerfile", "engine.Dockerfile"):
+        users = re.findall(r"^USER (.+)$", (DOCKER / name).read_text(), re.MULTILINE)
+        assert users[-1] == "10001:10001"
+
+
+def test_the_cpu_image_copies_every_package_of_the_project() -> None:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        named = tomllib.load(file)["tool"]["setuptools"]["packages"]["find"]["include"]
+    copied = re.findall(r"^COPY (\w+) \1$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    assert {each.rstrip("*") for each in named} == set(copied)
+    ignored = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {f"!{each}" for each in copied} <= set(ignored)
+
+
+def test_the_command_lines_of_containers_are_ones_that_the_program_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_KEY", "x")
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    deployed = next(each for each in documents() if each["metadata"]["name"] == "recap-service")
+    words = [deployed["spec"]["template"]["spec"]["containers"][0]["args"]]
+    words += [compose[name]["command"] for name in ("service", "service-cpu")]
+    for line in words:
+        assert line[0] == "serve"
+        options_of([re.sub("^--keys=.*", f"--keys={keys}", word) for word in line[1:]])
+    job = next(each for each in documents() if each["kind"] == "RayJob")["spec"]["entrypoint"].split()
+    assert job[:3] == ["python", "-m", "pipelines.recap_datacomp"]
+    tyro.cli(options_class(DATACOMP), args=job[3:])
+
+
+def test_dashboards_show_metrics_that_there_are() -> None:
+    source = Path(metrics.__file__).read_text() + (ROOT / "pipelines/metrics.py").read_text()
+    replicas = {f"recap_replica_{name}" for name in (*REPLICA_GAUGES, *REPLICA_COUNTERS)}
+    assert set(metrics.REPLICA_GAUGES) == set(REPLICA_GAUGES) and set(metrics.REPLICA_COUNTERS) == set(REPLICA_COUNTERS)
+    asked = set()
+    for path in (DOCKER / "grafana/dashboards").glob("*.json"):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                asked |= set(re.findall(r"\brecap_\w+", target["expr"]))
+    for name in asked:
+        plain = re.sub("_(total|bucket|count|sum)$", "", name)
+        assert plain in replicas or f'"{plain}"' in source, name
+    assert len(asked) > 10
