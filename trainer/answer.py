@@ -12,7 +12,7 @@ import torch
 from captioner.media.header import read_header
 from captioner.types import Sampling
 from trainer import checkpoint, manners, weights
-from trainer.data.pixels import normalised, picture
+from trainer.data.pixels import normalised, stacked
 from trainer.templates import ASSISTANT, IMAGE, SYSTEM, Piece, asked, encode
 from trainer.words import Words
 
@@ -59,8 +59,7 @@ class Speaker:
         )
         header = read_header(taken[0])
         grid = self.manners.grid((header.width, header.height), self.patch)
-        stored = torch.stack([picture(each, grid, self.patch) for each in taken])
-        seen = normalised(stored.to(self.device), self.model.dtype)
+        seen = normalised(stacked(taken, grid, self.patch).to(self.device), self.model.dtype)
         return seen if self.manners.family == "elva" else seen[0]
 
     def answer(self, frames: Sequence[bytes], question: str, sampling: Sampling) -> Answer:

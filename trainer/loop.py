@@ -166,9 +166,9 @@ class Trainer:
         return loss_of_step
 
     def clip(self) -> float:
-        """The gradient's norm before it was clipped; 0 where DeepSpeed does it by itself and says nothing."""
+        """The gradient's norm before it was clipped."""
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.stage.optimizer.max_gradient_norm)
-        return 0.0 if norm is None else float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def forward(self, batch: Batch, targets: int) -> Tensor:
         """This row's share of the step's mean."""
