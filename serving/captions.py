@@ -10,9 +10,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from captioner.prompts import MAX_CHARACTERS
 from captioner.recipe import digest
 from serving.answers import BODY_EXAMPLE, CAPTION_EXAMPLE, CaptionAnswer, EngineAnswer, problems
-from serving.bodies import Wish, received, wish_of
+from serving.bodies import MOST_TOKENS, Wish, received, wish_of
 from serving.front import Front, front_of, json_response, while_connected
 from serving.keys import Key
 from serving.problems import Problem
@@ -56,8 +57,8 @@ _MULTIPART = {
     "additionalProperties": False,
     "properties": {
         "image": {"type": "string", "format": "binary", "description": "The stored file."},
-        "prompt": {"type": "string", "minLength": 1, "maxLength": 4000},
-        "max_tokens": {"type": "integer", "minimum": 1, "maximum": 2048},
+        "prompt": {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS},
+        "max_tokens": {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS},
     },
 }
 _BODY = {

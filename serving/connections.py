@@ -15,7 +15,7 @@ from serving.settings import Bounds
 
 
 class Lobby:
-    """Connections that have sent no whole head yet, the longest silent first, and how many there are in all."""
+    """Connections that owe a head, their first or their next, the longest silent first; and how many there are."""
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
@@ -76,10 +76,11 @@ class Headed(H11Protocol):
             self._watch()
 
     def on_response_complete(self) -> None:
-        """Between two requests uvicorn's own clock runs."""
+        """Between two requests uvicorn's own clock runs; who waits there gives way to a new connection."""
         super().on_response_complete()
-        if self.conn.their_state is h11.IDLE:
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._unwatch()
+            self._lobby.silent(self, silent=True)
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed; msg is uvicorn's and is not shown."""

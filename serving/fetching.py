@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 import h11
 
 from serving.addresses import Address, is_allowed
+from serving.bodies import MOST_URL
 from serving.problems import Problem
 from serving.settings import Fetching
 
@@ -30,7 +31,6 @@ URL = re.compile(
     re.IGNORECASE,
 )
 DEFAULT_PORTS = {"https": 443, "http": 80}
-MOST_URL = 2048
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 

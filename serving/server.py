@@ -38,6 +38,8 @@ PROBE_SECONDS = 6.0  # at most between two looks at whether a dead replica is ba
 MOST_HEAD = 65_536  # bytes that uvicorn keeps of a head; the guard allows a quarter of it
 LAST_WORDS_SECONDS = 0.5  # for a 504 to reach its client before connections are closed
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# Clients of aiohttp keep a connection for 15 s: one that we closed before would be a request that fails.
+KEEP_ALIVE_SECONDS = 20
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -77,6 +79,7 @@ class Server:
             server_header=False,
             backlog=self.bounds.connections,
             h11_max_incomplete_event_size=MOST_HEAD,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(self.listening.drain_seconds)),
         )
         self._uvicorn = _Quiet(config)
@@ -97,8 +100,8 @@ class Server:
                 try:
                     while not self._uvicorn.started:
                         if serving.done():
-                            raise OutOfService(f"port {self.listening.port} of {self.listening.host} is taken: "
-                                               "another --port would be right, or 0 for a free one")  # fmt: skip
+                            taken = f"port {self.listening.port} of {self.listening.host} is taken"
+                            raise OutOfService(f"{taken}: another --port would be right, or 0 for a free one")
                         await asyncio.sleep(0.01)
                     yield Place(url=self._url(), metrics=metrics)
                 finally:

@@ -348,3 +348,24 @@ def test_one_of_two_engines_that_hangs_is_out_within_30_s_and_no_accepted_reques
                         await asyncio.sleep(0.1)
 
     asyncio.run(scene())
+
+
+def test_a_frozen_engine_that_nobody_asks_is_found_by_a_canary_and_shows_in_readyz(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.engine.QUIET_SECONDS", 0.2)
+    monkeypatch.setattr("serving.engine.CANARY_SECONDS", 0.3)
+
+    async def scene() -> None:
+        async with ScriptedEngine() as engine, served(*scripted(engine)) as there:
+            engine.canary = hang()
+            async with asyncio.timeout(10):
+                while (await there.get("/readyz")).status != 503:
+                    await asyncio.sleep(0.05)
+            assert (await there.get("/livez")).status == 200
+            engine.canary = caption()
+            async with asyncio.timeout(10):
+                while (await there.get("/readyz")).status != 200:
+                    await asyncio.sleep(0.05)
+
+    asyncio.run(scene())
