@@ -14,7 +14,7 @@ from aiohttp import web
 
 from captioner.engines import ENGINES
 from captioner.engines.pool.dispatch import Dispatch
-from captioner.engines.served import VLLM, Whose
+from captioner.engines.served import Remote, Whose
 from captioner.presets import Wishes, asking_for
 from captioner.recipe import Pace, Recipe
 from captioner.registry import part
@@ -41,7 +41,7 @@ LOOP = "The wall is grey and the floor is grey. " * 40
 
 def recipe() -> Recipe:
     """vLLM's, with every filter: an engine is told the alt text, so that it knows which sample it is asked about."""
-    asking = asking_for(VLLM, "tiny", Wishes(preset="qwen2-vl", external="alt-text"))
+    asking = asking_for(Remote, "tiny", Wishes(preset="qwen2-vl", external="alt-text"))
     made = replace(fake_recipe(), engine=part(ENGINES, "vllm"), model="tiny", model_revision="", asking=asking)
     return replace(made, screens=tuple(each for each in made.screens if each.name != "resolution"))
 
