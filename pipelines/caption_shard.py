@@ -142,6 +142,7 @@ class _Judging:
     turn: int = field(init=False)
     written: float = field(init=False)
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    copying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.line.store, self.line.run_id, self.shard.shard, self.attempt)
@@ -175,6 +176,7 @@ class _Judging:
         entry = self.known.get(_identity(item)) if self.known else None
         if entry is not None:
             self.from_journal += 1
+            await self._keep_large(entry, item)
             self._add(entry, item)
             return
         size = item.size
@@ -187,11 +189,18 @@ class _Judging:
         outcome = decision.outcome
         facts = outcome.facts if isinstance(outcome, Caption) else None
         entry = Entry(row=decided_row(sample, decision, self.line.recipe), facts=facts)
+        await self._keep_large(entry, sample)
         self._add(entry, sample)
         if not isinstance(outcome, Filtered):  # what a header decides is cheaper to decide again
             await self._note(entry)
         if (replica := self.line.quality.saw(outcome)) is not None:
             await self.line.distrust(replica)
+
+    async def _keep_large(self, entry: Entry, sample: Sample) -> None:
+        """A copy of gigabytes on the event loop would hold up answers until their deadlines."""
+        if sample.large is not None and entry.row.outcome == "captioned":
+            async with self.copying:
+                await asyncio.to_thread(self.files.copy_large, sample)
 
     def _add(self, entry: Entry, sample: Sample | None = None) -> None:
         self.files.add(entry, sample)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import tarfile
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
+    file: IO[bytes]
     at: int
     size: int
     extension: str
@@ -34,30 +36,50 @@ class _Kept:
 
 
 @dataclass(slots=True)
+class _Scratch:
+    """Media one after another in a nameless file."""
+
+    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    size: int = 0  # asking the file, by seek or tell, would flush it at every sample
+
+    def put(self, pieces: Iterable[bytes]) -> int:
+        """Where they begin. Raises OutOfService."""
+        at = self.size
+        with writing("scratch for captioned media"):
+            for piece in pieces:
+                self.file.write(piece)
+                self.size += len(piece)
+        return at
+
+
+@dataclass(slots=True)
 class ShardFiles:
-    """What a shard will publish, collected in any order. Media wait in a nameless scratch file, not in memory."""
+    """What a shard will publish, collected in any order. Media wait in nameless scratch files, not in memory."""
 
     store: Store
     shard: str
     attempt: str
     rows: list[Row] = field(default_factory=list)
     _kept: dict[str, _Kept] = field(default_factory=dict)
-    _spool: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
-    _spooled: int = 0  # asking the file, by seek or tell, would flush it at every sample
+    _scratch: _Scratch = field(default_factory=_Scratch)
+    _large: _Scratch = field(default_factory=_Scratch)
+    _copied: dict[str, int] = field(default_factory=dict)
+
+    def copy_large(self, sample: Sample) -> None:
+        """Keep a large member for `add`, which does no long work: one after another, and off the event loop."""
+        if sample.large is not None:
+            self._copied[sample.key] = self._large.put(sample.large.chunks())
 
     def add(self, entry: Entry, sample: Sample | None = None) -> None:
-        """Take a judged sample; its media too when it was captioned."""
+        """Take a judged sample; its media too when it was captioned, a large one's as copy_large kept them."""
         self.rows.append(entry.row)
         if entry.row.outcome != "captioned" or sample is None:
             return
-        at = self._spooled
-        with writing("scratch for captioned media"):
-            for piece in (sample.media,) if sample.large is None else sample.large.chunks():
-                self._spool.write(piece)
-        self._spooled += sample.size
+        large = sample.large is not None
         extension = header_of(sample).format  # by its first bytes, whatever its name was
         self._kept[entry.row.key] = _Kept(
-            at=at,
+            file=(self._large if large else self._scratch).file,
+            at=self._copied[sample.key] if large else self._scratch.put((sample.media,)),
             size=sample.size,
             extension=EXTENSIONS.get(extension, extension),
             record=record_json(entry, sample),
@@ -92,15 +114,15 @@ class ShardFiles:
 
     def _write(self, writer: Any, key: str, caption: str) -> None:
         kept = self._kept[key]
-        self._spool.seek(kept.at)
+        kept.file.seek(kept.at)
         parts: dict[str, Any] = {"__key__": key, "json": kept.record, "txt": caption.encode()}
         if kept.size <= HELD_BYTES:
-            writer.write({**parts, kept.extension: self._spool.read(kept.size)})
+            writer.write({**parts, kept.extension: kept.file.read(kept.size)})
             return
         # webdataset's writer wants a member whole in memory, and takes a copy of it: a large one goes past it.
         member = tarfile.TarInfo(f"{key}.{kept.extension}")
         member.size, member.mode = kept.size, writer.mode
-        writer.tarstream.addfile(member, self._spool)
+        writer.tarstream.addfile(member, kept.file)
         writer.write(parts)
 
     def _publish_ledger(self, name: str) -> DataFile:
@@ -112,8 +134,9 @@ class ShardFiles:
 
     def close(self) -> None:
         """Drop the scratch file; what it could not write any more is of no use."""
-        with contextlib.suppress(OSError):
-            self._spool.close()
+        for scratch in (self._scratch, self._large):
+            with contextlib.suppress(OSError):
+                scratch.file.close()
 
 
 def _published(building: Building, name: str) -> None:

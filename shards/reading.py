@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from captioner.errors import CorruptState, Refused
@@ -53,8 +53,13 @@ class Shard:
         if self.store.path is not None:
             path = self.store.path / name
             return Media(path.open("rb"), FileBlob(path))
+        blob = self.store.blob(name)
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - it closes with Media
-        return Media(spool, _Kept(self.store.blob(name), spool))
+        with writing("scratch for a shard's media"):
+            for piece in blob.chunks():
+                spool.write(piece)
+            spool.flush()
+        return Media(spool, FileBlob(Path(f"/proc/self/fd/{spool.fileno()}")))
 
 
 class Media:
@@ -65,39 +70,17 @@ class Media:
         # Headers only: a reader that holds no data goes through a tar at the speed of the disk.
         members = (each for each in TarReader(blob, held={}) if isinstance(each, Member))
         self._places = {each.key: (each.offset + BLOCK, each.size) for each in members if each.ext not in SIDECARS}
-        with writing("scratch for a shard's media"):
-            file.flush()
 
     def read(self, key: str) -> bytes:
         """The stored bytes. Raises CorruptState for a key that the tar does not have."""
         if key not in self._places:
             raise CorruptState(f"corrupt_state: the ledger has a captioned {key!r}, and its tar does not")
         offset, size = self._places[key]
-        return os.pread(self._file.fileno(), size, offset)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A far blob that is kept in a file while it is read."""
-
-    blob: Blob
-    file: IO[bytes]
-
-    @property
-    def size(self) -> int:
-        return self.blob.size
-
-    @property
-    def etag(self) -> str:
-        return self.blob.etag
-
-    def chunks(self, offset: int = 0) -> Iterator[bytes]:
-        for piece in self.blob.chunks(offset):
-            with writing("scratch for a shard's media"):
-                self.file.seek(offset)
-                self.file.write(piece)
-            offset += len(piece)
-            yield piece
+        pieces = []
+        while size and (piece := os.pread(self._file.fileno(), size, offset)):  # the kernel gives 2 GiB at most
+            pieces.append(piece)
+            offset, size = offset + len(piece), size - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def open_corpus(url: str, number: int | None = None) -> tuple[manifest.Manifest, list[Shard]]:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import io
+import mmap
+import os
 import random
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -15,12 +22,14 @@ import pytest
 from PIL import Image
 
 from captioner.errors import MediaError, OutOfService
+from captioner.media.clip_answer import side
 from captioner.media.clip_format import READERS, clip_header
 from captioner.media.decoders import DecoderPool
 from captioner.recipe import Limits
-from captioner.types import Decoded, FrameBudget, PixelBudget
+from captioner.types import Decoded, FrameBudget, PixelBudget, Spooled
 from tests.bad_clips import BAD_CLIPS
 from tests.clips import H264, Coding, at_rate, clip, number_of, plain
+from tests.processes import alive
 
 PIXELS = PixelBudget(max_pixels=360 * 420, multiple_of=28)
 BUDGET = FrameBudget(pixels=PIXELS, max_frames=64)
@@ -42,6 +51,8 @@ CODINGS = {
     "MPEG-2": Coding(codec="mpeg2video", container="mpegts", ticks=25),
     "10 bits": Coding(options=H264, pixels="yuv420p10le"),
     "FLV": Coding(options=H264, container="flv"),
+    "H.264 in MPEG-TS": Coding(options={"preset": "veryfast", "g": "40", "bf": "3"}, container="mpegts", ticks=25),
+    "H.264 in AVI": Coding(options={"preset": "veryfast", "g": "40", "bf": "0"}, container="avi", ticks=25),
     "Matroska": Coding(options=H264, container="matroska"),
 }
 
@@ -210,3 +221,50 @@ def test_a_container_is_known_by_its_first_bytes(head: bytes, name: str | None) 
             clip_header(head)
     else:
         assert clip_header(head).format == name
+
+
+@pytest.fixture
+def spooled(tmp_path: Path) -> Spooled:
+    """A clip as one that is too large to hold comes."""
+    media, file = plain(2), (tmp_path / "clip").open("w+b")
+    file.write(media)
+    file.flush()
+    return Spooled(file=file, size=len(media), sha256=hashlib.sha256(media).hexdigest())
+
+
+def test_a_decoder_process_can_only_read_the_file_that_it_is_lent(spooled: Spooled) -> None:
+    async def scenario() -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        async with DecoderPool(1, Limits(), clips="pyav") as pool:
+            (child,) = pool._children
+            assert child.files is not None
+            child.files.close()
+            child.files = ours
+            child.lent({}, spooled)
+            _, (descriptor,), *_ = socket.recv_fds(theirs, 1, 1)
+        theirs.close()
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        with pytest.raises(PermissionError), mmap.mmap(descriptor, 0, prot=mmap.PROT_READ | mmap.PROT_WRITE):
+            pass
+        os.close(descriptor)
+        return mode
+
+    assert asyncio.run(scenario()) == os.O_RDONLY
+    assert os.fstat(spooled.file.fileno()).st_size == spooled.size
+
+
+def test_a_large_clip_survives_a_decoder_process_that_died_with_nothing_to_do(spooled: Spooled) -> None:
+    async def scenario() -> Decoded:
+        async with DecoderPool(1, Limits(), clips="pyav") as pool:
+            (pid,) = pool.pids
+            os.kill(pid, signal.SIGKILL)
+            while alive(pid):
+                time.sleep(0.01)  # and not asyncio.sleep: the loop shall not have heard of it yet
+            return await pool.watch(spooled, BUDGET)
+
+    assert asyncio.run(scenario()).times == (0.0, 1.0)
+
+
+def test_sides_that_no_ledger_could_hold_are_an_answer_that_is_none() -> None:
+    with pytest.raises(ValueError, match="no picture"):
+        side(2**40)

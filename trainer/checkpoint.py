@@ -102,7 +102,7 @@ def damaged(checkpoint: Checkpoint) -> list[str]:
 def tidy(run: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints, and folders that never got a manifest; manifests go first."""
     there = published(run)
-    for manifest in there[: -keep or None]:
+    for manifest in there[: -max(keep, 1)]:
         manifest.unlink(missing_ok=True)
     if not (run / FOLDER).is_dir():
         return

@@ -170,6 +170,8 @@ def order_of(options: Training, stage: Stage, feeds: list[Feed], reader: Reader,
 
 def job_of(options: Training, words: Words, patch: int, world: int, there: Checkpoint | None) -> Job:
     """The whole job. What a checkpoint tells stays: the versions of its feeds, and its order if none is asked for."""
+    if options.keep < 1:
+        raise Refused(f"--keep {options.keep} would keep no checkpoint: 1 or more would be right")
     stage = guided(stage_of(options.stage), options.teacher)
     told = dict(there.told["job"]) if there is not None else {}
     pinned = {each["name"]: each["version"] for each in told.get("feeds", [])}

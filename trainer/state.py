@@ -68,6 +68,8 @@ def load_optimizer(folder: Path, accelerator: Accelerator, model: nn.Module, opt
     for path in sorted(folder.glob("optimizer-*.safetensors")):
         with safe_open(path, framework="pt") as file:
             places |= dict.fromkeys(file.keys(), path)
+    if not places:
+        raise CorruptState(f"corrupt_state: {folder} has no state of the optimiser")
     for name, parameter in accelerator.unwrap_model(model).named_parameters():
         if parameter.requires_grad and f"step/{name}" in places:
             state = {kind: _read(places, f"{kind}/{name}") for kind in (*MOMENTS, "step")}

@@ -87,6 +87,8 @@ def qwen2(turns: list[Turn], system: str = SYSTEM) -> list[Piece]:
         raise ValueError(f"the qwen2 template takes turns of human and gpt, not {speakers}")
     pieces = [Piece(text=system + " ", supervised=False)]
     for question, answer in zip(turns[::2], turns[1::2], strict=True):
+        if not answer.text.strip():
+            raise ValueError("an answer is empty: it would teach to say nothing")
         pieces += [Piece(text="USER: ", supervised=False), *asked(question.text)]
         pieces += [Piece(text=ASSISTANT, supervised=False)]
         pieces += [Piece(text=f" {checked(answer.text)}{END}", supervised=True)]

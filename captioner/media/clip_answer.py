@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import accumulate
+from typing import Any
 
 from captioner.media.wire import Header
 from captioner.types import Decoded, FrameBudget, Picture
@@ -13,6 +14,13 @@ def question(budget: FrameBudget, pixels: Header, most_pixels: int) -> Header:
     """What a decoder process is asked of a clip."""
     rule = {name: getattr(budget, name) for name in ("max_frames", "per_second", "multiple_of", "reader")}
     return {"frames": {"pixels": pixels, **rule}, "most_pixels": most_pixels}
+
+
+def side(told: Any) -> int:
+    """A side in px. Raises TypeError, ValueError for what is none, or what no ledger could hold."""
+    if not 0 < (pixels := int(told)) < 2**31:
+        raise ValueError("a side of no picture")
+    return pixels
 
 
 def watched(answer: Header, body: bytes) -> Decoded:
@@ -33,8 +41,8 @@ def watched(answer: Header, body: bytes) -> Decoded:
     width, height = answer["original"]
     return Decoded(
         picture=pictures[order[len(order) // 2]],
-        width=int(width),
-        height=int(height),
+        width=side(width),
+        height=side(height),
         flags=frozenset(map(str, answer["flags"])),
         frames=tuple(pictures[place] for place in order),
         times=times,

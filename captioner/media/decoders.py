@@ -16,7 +16,7 @@ from typing import Self
 import orjson
 
 from captioner.errors import MediaError, OutOfService
-from captioner.media.clip_answer import question, watched
+from captioner.media.clip_answer import question, side, watched
 from captioner.media.wire import LENGTHS, OUT_OF_MEMORY, Header, frame_head
 from captioner.reasons import REASONS
 from captioner.recipe import Limits, to_json
@@ -137,16 +137,20 @@ class Child:
         if not isinstance(media, Spooled):
             return header, media
         assert self.files is not None, "a child that was told of clips"
-        socket.send_fds(self.files, [b"f"], [media.file.fileno()])
+        # Opened anew, to be read and no more: what it could write would be in the corpus, under the old sha256.
+        descriptor = os.open(f"/proc/self/fd/{media.file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            socket.send_fds(self.files, [b"f"], [descriptor])
+        finally:
+            os.close(descriptor)
         return {**header, "lent": True}, b""
 
-    async def ask(self, header: Header, media: bytes) -> tuple[Header, bytes]:
+    async def ask(self, header: Header, media: bytes | Spooled) -> tuple[Header, bytes]:
         """Its answer. Whatever else happens, cancellation too, it is killed: nobody knows what it would say next."""
         self.asked += 1
         try:
-            self.transport.writelines(
-                (frame_head(header, len(media)), media)
-            )  # goes on in the background: nobody waits
+            header, body = self.lent(header, media)
+            self.transport.writelines((frame_head(header, len(body)), body))  # goes on in the background: nobody waits
             return await self.frames.next()
         except (ConnectionError, ValueError):
             raise ChildDied(await self._cause_of_death()) from None
@@ -252,7 +256,7 @@ class DecoderPool:
                 starting = self._replace(starting)
                 child = await asyncio.shield(starting)
             async with asyncio.timeout(self.limits.decode_seconds):
-                answer = await child.ask(*child.lent(header, media))
+                answer = await child.ask(header, media)
         except TimeoutError:
             raise MediaError("decode_timeout", f"decoding took over {self.limits.decode_seconds:g} s") from None
         finally:
@@ -343,7 +347,7 @@ def _decoded(answer: Header, jpeg: bytes) -> Decoded:
         (width, height), (picture_width, picture_height) = answer["original"], answer["picture"]
         picture = Picture(jpeg=jpeg, width=int(picture_width), height=int(picture_height))
         flags = frozenset(map(str, answer["flags"]))
-        return Decoded(picture=picture, width=int(width), height=int(height), flags=flags)
+        return Decoded(picture=picture, width=side(width), height=side(height), flags=flags)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise MediaError("decoder_crash", "the decoder process gave an answer that is none") from None
 
