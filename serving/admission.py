@@ -83,6 +83,8 @@ class Admission:
                 self._let_in()
             elif tenant in self._lines and place in self._lines[tenant]:
                 self._lines[tenant].remove(place)
+                if not self._lines[tenant]:
+                    del self._lines[tenant]
                 self.waiting -= 1
             if isinstance(error, TimeoutError):
                 raise Problem("deadline_exceeded", "it passed while the request waited; no engine was asked") from None
