@@ -29,7 +29,7 @@ class Lobby:
         if self.open > self.bounds.connections:
             if not self._silent:
                 return False
-            next(iter(self._silent)).hang_up("request_timeout")
+            self._silent.popitem(last=False)[0].hang_up("request_timeout")  # each makes room once
         return True
 
     def leave(self, connection: Headed) -> None:

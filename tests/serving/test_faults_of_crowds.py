@@ -6,7 +6,12 @@ import asyncio
 import socket
 from contextlib import suppress
 
+import pytest
+
 from serving.admission import Admission
+from serving.keys import Key
+from serving.problems import Problem
+from serving.shares import Shares
 from tests.serving.served import FAKE, served
 
 
@@ -61,3 +66,43 @@ def test_clients_that_ask_and_never_read_are_cut_off_and_their_places_go_to_othe
                     one.close()
 
     asyncio.run(scene())
+
+
+def test_a_burst_of_connections_leaves_no_more_open_than_there_may_be() -> None:
+    async def scene() -> None:
+        async with served(*FAKE, "--connections", "5") as there:
+            burst = [socket.socket() for _ in range(10)]
+            try:
+                for at_once in (burst[:5], burst[5:]):
+                    for one in at_once:
+                        one.setblocking(False)
+                        one.connect_ex(("127.0.0.1", there.port))
+                    await asyncio.sleep(0.3)
+                still = 0
+                for one in burst:
+                    with suppress(ConnectionError):
+                        try:
+                            one.recv(4096)
+                        except BlockingIOError:
+                            still += 1
+                assert still <= 5
+            finally:
+                for one in burst:
+                    one.close()
+
+    asyncio.run(scene())
+
+
+def test_a_key_without_a_rate_leaves_that_of_its_tenant_s_other_key_alone() -> None:
+    now = 0.0
+    shares = Shares(clock=lambda: now)
+    slow = Key(name="slow", tenant="t", sha256="0" * 64, a_minute=60)
+    free = Key(name="free", tenant="t", sha256="1" * 64, a_minute=0)
+    for _ in range(30):
+        now += 2
+        with shares.take(free), shares.take(slow):
+            pass
+    with pytest.raises(Problem, match="rate_limited"):
+        for _ in range(61):
+            with shares.take(slow):
+                pass
