@@ -141,7 +141,7 @@ class Service:
 
         if asked.fresh or not self.bounds.cache_entries:
             return {"id": _id(), **await make(), "cached": False}
-        made, before = await self.cached.once(content, make)
+        made, before = await self.cached.once(content, make, asked.deadline)
         return {"id": _id(), **made, "cached": before}
 
     async def _decided(self, asked: Asked, asking: Asking) -> Answer:
