@@ -17,6 +17,7 @@ from tests.scripted_engine import ScriptedEngine, hang
 from tests.serving.served import FAKE, in_base64, jpeg, served
 from tests.serving.test_captions import scripted
 from tests.serving.test_faults_of_bodies import FORM, HEAD
+from tests.serving.test_faults_of_urls import redirect, refused, site
 
 
 def test_text_in_many_parts_is_as_bounded_as_text_in_one() -> None:
@@ -100,12 +101,22 @@ def test_a_slow_url_ends_at_the_request_s_deadline() -> None:
     asyncio.run(scene())
 
 
-def test_a_host_an_origin_and_a_redirect_with_an_open_bracket_are_refused_and_no_error_of_ours() -> None:
+def test_a_host_and_an_origin_with_an_open_bracket_are_refused_and_no_error_of_ours() -> None:
     async def scene() -> None:
         async with served(*FAKE) as there:
             for head in (b"Host: [\r\n", b"Host: 127.0.0.1\r\nOrigin: http://[\r\n"):
                 answer = await there.raw(b"GET /v1/engines HTTP/1.1\r\n" + head + b"Connection: close\r\n\r\n")
                 assert answer.startswith(b"HTTP/1.1 403 ") and b"forbidden_origin" in answer
+
+    asyncio.run(scene())
+
+
+def test_a_redirect_with_an_open_bracket_is_a_url_that_is_not_allowed() -> None:
+    async def scene() -> None:
+        async with site() as there:
+            there.reply = redirect("http://[x/")
+            found = await refused(there.fetcher(), f"http://good.example:{there.port}/a.jpg")
+            assert found.reason == "url_not_allowed" and len(there.heads) == 1
 
     asyncio.run(scene())
 
