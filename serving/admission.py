@@ -12,6 +12,7 @@ from serving.problems import Problem
 
 MEMORY = 32  # answers over which the seconds of one are averaged
 MOST_RETRY_SECONDS = 60.0
+UNASKED = "it passed while the request waited; no engine was asked"
 
 
 class Admission:
@@ -83,9 +84,11 @@ class Admission:
                 self._let_in()
             elif tenant in self._lines and place in self._lines[tenant]:
                 self._lines[tenant].remove(place)
+                if not self._lines[tenant]:
+                    del self._lines[tenant]
                 self.waiting -= 1
             if isinstance(error, TimeoutError):
-                raise Problem("deadline_exceeded", "it passed while the request waited; no engine was asked") from None
+                raise Problem("deadline_exceeded", UNASKED) from None
             raise
 
     def _let_in(self) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving import captions, chat, health, pages
 from serving.answers import ProblemAnswer
 from serving.bodies import CaptionBody
 from serving.chat import ChatBody
-from serving.front import Front, problem_response
+from serving.front import Front, exchange_of, problem_response
 from serving.problems import Problem
 
 DESCRIPTION = """One picture in, one caption out: screened, decoded, captioned and judged as a batch run would do it.
@@ -23,6 +23,7 @@ DESCRIPTION = """One picture in, one caption out: screened, decoded, captioned a
 Errors are `application/problem+json` with a `reason` from a closed list: docs/reasons.md for pictures, and those named
 at each answer below."""
 HTTP_REASONS = {404: "not_found", 405: "method_not_allowed"}
+LEFT = 499  # for the log and the metrics: nobody is there to read it
 
 
 def application(front: Front) -> FastAPI:
@@ -42,6 +43,11 @@ def application(front: Front) -> FastAPI:
         if error.headers and "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        exchange_of(request).reason = "client_left"
+        return Response(status_code=LEFT)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,8 +14,8 @@ from starlette.responses import Response
 from captioner.prompts import MAX_CHARACTERS
 from captioner.recipe import digest
 from serving.answers import BODY_EXAMPLE, CAPTION_EXAMPLE, CaptionAnswer, EngineAnswer, problems
-from serving.bodies import MOST_TOKENS, Wish, received, wish_of
-from serving.front import Front, front_of, json_response, while_connected
+from serving.bodies import MOST_TOKENS, Wish, wish_of
+from serving.front import Front, body_of, front_of, json_response, while_connected
 from serving.keys import Key
 from serving.problems import Problem
 from serving.service import Answer, Asked
@@ -109,8 +110,7 @@ async def caption(request: Request) -> Response:
     key, deadline = front.who(request, "caption"), front.deadline(request)
     with front.service.shares.take(key):
         front.look(deadline)
-        body = await received(request)
-        with front.service.holding(len(body)):
+        async with body_of(request, deadline) as body:
             wish = wish_of(request.headers.get("content-type", ""), body)
             answer = await while_connected(request, _answer(front, request, key, wish, deadline))
     return json_response(answer, {"Cache-Control": "no-store", "Server-Timing": _timing(answer)})
@@ -121,25 +121,35 @@ async def _answer(front: Front, request: Request, key: Key, wish: Wish, deadline
     fresh = "no-cache" in request.headers.get("cache-control", "")
 
     async def make() -> Answer:
-        asked = Asked(key=key, wish=wish, media=await media_of(front, key, wish), deadline=deadline, fresh=fresh)
-        return await front.service.answer(asked)
+        async with media_of(front, key, wish, deadline) as media:
+            asked = Asked(key=key, wish=wish, media=media, deadline=deadline, fresh=fresh)
+            return await front.service.answer(asked)
 
     given = request.headers.get("idempotency-key")
     if given is None:
         return await make()
     if not (1 <= len(given) <= 200 and given.isascii() and given.isprintable()):
         raise Problem("bad_request", "Idempotency-Key: 1 to 200 printable ASCII characters would be right")
-    return (await front.service.idempotent.once((key.tenant, given), make, _fingerprint(wish)))[0]
+    return (await front.service.idempotent.once((key.tenant, given), make, deadline, _fingerprint(wish)))[0]
 
 
-async def media_of(front: Front, key: Key, wish: Wish) -> bytes:
+@asynccontextmanager
+async def media_of(front: Front, key: Key, wish: Wish, deadline: float) -> AsyncIterator[bytes]:
     """The picture's stored bytes, fetched where the request names a URL. Raises Problem."""
     if wish.media is not None:
-        return wish.media
+        yield wish.media
+        return
     assert wish.url is not None, "a wish has one of the two"
     if front.fetcher is None or "fetch" not in key.scopes:
         raise Problem("url_not_allowed")
-    return await front.fetcher.fetch(wish.url)
+    with front.service.holding(front.fetcher.most_bytes):
+        try:
+            async with front.service.within(deadline):
+                media = await front.fetcher.fetch(wish.url)
+        except TimeoutError:
+            raise Problem("deadline_exceeded", "it passed while the URL was fetched; no engine was asked") from None
+    with front.service.holding(len(media)):
+        yield media
 
 
 def _fingerprint(wish: Wish) -> str:

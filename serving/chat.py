@@ -15,9 +15,9 @@ from starlette.responses import Response, StreamingResponse
 
 from captioner.prompts import MAX_CHARACTERS
 from serving.answers import PNG_EXAMPLE, problems
-from serving.bodies import MOST_TOKENS, MOST_URL, Wish, checked_prompt, from_base64, plain, received
+from serving.bodies import MOST_TOKENS, MOST_URL, Wish, checked_prompt, from_base64, plain
 from serving.captions import ASKING, LOOKING, media_of
-from serving.front import Front, front_of, json_response, problem_response, while_connected
+from serving.front import Front, body_of, front_of, json_response, problem_response, while_connected
 from serving.keys import Key
 from serving.problems import Problem
 from serving.service import Answer, Asked
@@ -121,10 +121,9 @@ async def _completed(request: Request) -> Response:
     key, deadline = front.who(request, "caption"), front.deadline(request)
     with front.service.shares.take(key):
         front.look(deadline)
-        body = await received(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Problem("unsupported_media_type")
-        with front.service.holding(len(body)):
+        async with body_of(request, deadline) as body:
             asked = _asked(body)
             wish = _wish(front, asked)
             answer = await while_connected(request, _answer(front, key, wish, deadline))
@@ -145,8 +144,8 @@ def _asked(body: bytes) -> ChatBody:
 
 
 async def _answer(front: Front, key: Key, wish: Wish, deadline: float) -> Answer:
-    media = await media_of(front, key, wish)
-    return await front.service.answer(Asked(key=key, wish=wish, media=media, deadline=deadline))
+    async with media_of(front, key, wish, deadline) as media:
+        return await front.service.answer(Asked(key=key, wish=wish, media=media, deadline=deadline))
 
 
 def _wish(front: Front, asked: ChatBody) -> Wish:
@@ -157,6 +156,8 @@ def _wish(front: Front, asked: ChatBody) -> Wish:
     if len(urls) != 1:
         raise Problem("bad_request_body", "messages: exactly one image_url in the last user message would be right")
     text = "\n".join(each.text for each in content if isinstance(each, TextPart)).strip()
+    if len(text) > MAX_CHARACTERS:
+        raise Problem("bad_request_body", f"messages: at most {MAX_CHARACTERS} characters of text would be right")
     takes = front.service.takes_prompt
     tokens = asked.max_completion_tokens or asked.max_tokens
     prompt = checked_prompt(text) if text and takes else None

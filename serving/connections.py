@@ -29,7 +29,7 @@ class Lobby:
         if self.open > self.bounds.connections:
             if not self._silent:
                 return False
-            next(iter(self._silent)).hang_up("request_timeout")
+            self._silent.popitem(last=False)[0].hang_up("request_timeout")  # each makes room once
         return True
 
     def leave(self, connection: Headed) -> None:
@@ -52,10 +52,12 @@ class Headed(H11Protocol):
         super().__init__(**settings)
         self._lobby = lobby
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start its clock."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # whatever is not taken starts the clock
         if self._lobby.enter(self):
             self._watch()
         else:
@@ -64,6 +66,7 @@ class Headed(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop it."""
         self._unwatch()
+        self.resume_writing()
         self._lobby.leave(self)
         super().connection_lost(exc)
 
@@ -81,6 +84,18 @@ class Headed(H11Protocol):
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._unwatch()
             self._lobby.silent(self, silent=True)
+
+    def pause_writing(self) -> None:
+        """A client that does not read what it asked for has as long as one that does not send."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self._lobby.bounds.body_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """What it was sent has been taken."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed; msg is uvicorn's and is not shown."""

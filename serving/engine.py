@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 
 from captioner.engines.replica import CANARY
-from captioner.errors import EngineError, EngineUnavailable, RecapError
+from captioner.errors import EngineUnavailable, RecapError, Refused
 from captioner.types import Caption, CaptionRequest, Engine
 from pipelines.connection import SERVING, Connection, Use
 
@@ -97,6 +96,9 @@ class Attended:
             if task is not None and task.cancelling():  # the caller left; the ask was cancelled with it
                 raise
             raise EngineUnavailable("the last replica left") from None
+        except Refused as error:  # no picture is at fault, and no other answer will come
+            self.lost = error
+            raise EngineUnavailable("the engine refuses") from None
         finally:
             self._asks.discard(ask)
         self._progress, self._dumb = asyncio.get_running_loop().time(), False
@@ -137,10 +139,13 @@ class Attended:
         return use.pool is None or any(each.state in SERVING for each in use.pool.replicas)
 
     async def _sing(self) -> None:
-        self._dumb = True
         assert self._engine is not None, "nobody calls this before it is open"
-        with suppress(EngineError, TimeoutError):
+        try:
             async with asyncio.timeout(CANARY_SECONDS):
                 await self._engine.caption(CANARY)
             self._dumb = False
+        except Refused as error:
+            self.lost = error
+        except (RecapError, TimeoutError):
+            self._dumb = True
         self._progress = asyncio.get_running_loop().time()

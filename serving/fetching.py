@@ -77,7 +77,7 @@ class Fetcher:
                     found = await self._get(place)
                     if isinstance(found, bytes):
                         return found
-                    url = urljoin(place.url, found)
+                    url = _joined(place.url, found)
         except (TimeoutError, OSError, h11.ProtocolError, ssl.SSLError):
             raise Problem("fetch_failed") from None
         raise Problem("fetch_failed")
@@ -161,3 +161,10 @@ class Fetcher:
         if int(headers.get(b"content-length", "0")) > self.most_bytes:
             raise Problem("fetch_too_large")
         return None
+
+
+def _joined(base: str, location: str) -> str:
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        raise Problem("url_not_allowed") from None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from serving.bodies import received
 from serving.fetching import Fetcher
 from serving.guard import Exchange
 from serving.keys import Key, Keyring
@@ -84,19 +86,36 @@ def problem_response(request: Request, problem: Problem) -> Response:
     return Response(body, problem.status, headers=problem.headers(), media_type=MEDIA_TYPE)
 
 
+@asynccontextmanager
+async def body_of(request: Request, deadline: float) -> AsyncIterator[bytes]:
+    """The whole body. Its bytes count as held from before the first has come, by the length that its head tells.
+
+    Raises Problem: overloaded, deadline_exceeded, and those of the guard. Raises ClientDisconnect.
+    """
+    front = front_of(request)
+    with front.service.holding(int(request.headers.get("content-length", front.bounds.body_bytes))):
+        try:
+            async with front.service.within(deadline):
+                body = await received(request)
+        except TimeoutError:
+            words = "it passed while the body came; no engine was asked"
+            raise Problem("deadline_exceeded", words, close=True) from None
+    with front.service.holding(len(body)):
+        yield body
+
+
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The work's result, as long as its client waits for it; once the client has left the work is cancelled.
 
     The request's body has been read whole: whatever comes now is that the client is gone. Raises what the work raises,
-    and asyncio.CancelledError where nobody waits any more.
+    and ClientDisconnect where nobody waits any more.
     """
     task = asyncio.create_task(work)
     leaving = asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            exchange_of(request).reason = "client_left"
-            task.cancel()
+            raise ClientDisconnect
         return await task
     finally:
         leaving.cancel()

@@ -121,11 +121,14 @@ class _Passage:
 
     def _addressed(self) -> None:
         """Without keys a page of another site, or a name that was bound anew to this address, must not reach us."""
-        host = urlsplit(f"//{self._headers.get(b'host', b'').decode('latin-1')}")
         origin = self._headers.get(b"origin")
-        if (host.hostname or "") not in self._guard.names:
-            raise Problem("forbidden_origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host.netloc:
+        try:
+            host = urlsplit(f"//{self._headers.get(b'host', b'').decode('latin-1')}")
+            known = (host.hostname or "") in self._guard.names
+            own = origin is None or urlsplit(origin.decode("latin-1")).netloc == host.netloc
+        except ValueError:  # such as a bracket that is not closed
+            raise Problem("forbidden_origin") from None
+        if not (known and own):
             raise Problem("forbidden_origin")
 
     async def _read(self) -> Message:

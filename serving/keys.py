@@ -79,14 +79,29 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 
 def write_keys(path: Path, keys: Sequence[Key]) -> None:
-    """Replace the file, readable by its owner alone; a running service takes it up within seconds."""
+    """Replace the file; a running service takes it up within seconds.
+
+    A new one is readable by its owner alone; one that is there keeps its owner, group and mode, so that a service of
+    another user that was let read it still may. Raises Refused where they cannot be given.
+    """
     text = json.dumps({"keys": [to_json(each) for each in keys]}, indent=2) + "\n"
     new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        try:
+            if path.exists():
+                _like(file.fileno(), path.stat())
+        except PermissionError:
+            new.unlink()
+            raise Refused(f"{path} has an owner or group that is not you: `sudo` would be right") from None
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+
+
+def _like(descriptor: int, there: os.stat_result) -> None:
+    os.fchown(descriptor, there.st_uid, there.st_gid)
+    os.fchmod(descriptor, there.st_mode & 0o777)
 
 
 def add_key(path: Path, key: Key, days: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from serving.problems import Problem
@@ -34,24 +34,37 @@ class Repeats(Generic[T]):
         return len(self._kept)
 
     async def once(
-        self, key: Hashable, make: Callable[[], Coroutine[Any, Any, T]], fingerprint: str = ""
+        self, key: Hashable, make: Callable[[], Coroutine[Any, Any, T]], deadline: float, fingerprint: str = ""
     ) -> tuple[T, bool]:
         """(the value, whether it was made before or is shared with who asked before).
 
-        Raises what make raises, and Problem idempotency_conflict for a key that came with another fingerprint.
+        deadline: this caller's, in the loop's seconds. Work that ended by a shorter one is begun anew.
+        Raises what make raises, Problem deadline_exceeded, and Problem idempotency_conflict for a key that came with
+        another fingerprint.
         """
-        now = asyncio.get_running_loop().time()
-        if (kept := self._kept.get(key)) is not None and kept[0] > now:
-            _same(kept[1], fingerprint)
-            self._kept.move_to_end(key)
-            return kept[2], True
-        there = self._under.get(key)
-        if there is not None:
-            _same(there.fingerprint, fingerprint)
-        under = there or self._begin(key, make, fingerprint)
+        loop = asyncio.get_running_loop()
+        while True:
+            if (kept := self._kept.get(key)) is not None and kept[0] > loop.time():
+                _same(kept[1], fingerprint)
+                self._kept.move_to_end(key)
+                return kept[2], True
+            there = self._under.get(key)
+            if there is not None:
+                _same(there.fingerprint, fingerprint)
+            under = there or self._begin(key, make, fingerprint)
+            try:
+                async with asyncio.timeout_at(deadline if there is not None else None):
+                    return await self._made(key, under), there is not None
+            except TimeoutError:
+                raise Problem("deadline_exceeded", "it passed while another request asked for the same") from None
+            except Problem as problem:
+                if there is None or problem.reason != "deadline_exceeded" or loop.time() >= deadline:
+                    raise replace(problem) from None  # its own: each who raises one, and answers by it, changes it
+
+    async def _made(self, key: Hashable, under: _Under[T]) -> T:
         under.waiters += 1
         try:
-            return await asyncio.shield(under.task), there is not None
+            return await asyncio.shield(under.task)
         finally:
             under.waiters -= 1
             if not under.waiters and not under.task.done():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -33,7 +34,7 @@ from captioner.types import (
 )
 from pipelines.connection import Connection
 from pipelines.options import told
-from serving.admission import Admission
+from serving.admission import UNASKED, Admission
 from serving.bodies import Wish
 from serving.engine import Attended
 from serving.keys import Key
@@ -43,6 +44,8 @@ from serving.settings import Bounds
 from serving.shares import Shares
 
 Answer = Mapping[str, Any]
+
+STOPPED = "it passed while the engine worked; the work was stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class Service:
         self.cached: Repeats[Answer] = Repeats(bounds.cache_entries, bounds.cache_seconds)
         self.draining = False
         self._timeouts: set[asyncio.Timeout] = set()
+        self._ends = math.inf
         self._held = 0
         self._external: External | None = None
         self._screens = tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens)
@@ -86,9 +90,21 @@ class Service:
             yield self
 
     def end_by(self, when: float) -> None:
-        """Stop what is still worked on then, with a 504. when: in the loop's seconds."""
+        """Stop what is still under way then, and what comes until then, with a 504. when: in the loop's seconds."""
+        self._ends = min(self._ends, when)
         for each in self._timeouts:
-            each.reschedule(min(when, each.when() or when))
+            if not each.expired():  # it has fired already, and its task has only not run yet
+                each.reschedule(min(self._ends, each.when() or self._ends))
+
+    @asynccontextmanager
+    async def within(self, deadline: float) -> AsyncIterator[None]:
+        """Until the deadline, or until the service ends where that is sooner; TimeoutError then."""
+        async with asyncio.timeout_at(min(deadline, self._ends)) as timeout:
+            self._timeouts.add(timeout)
+            try:
+                yield
+            finally:
+                self._timeouts.discard(timeout)
 
     @property
     def ready(self) -> bool:
@@ -125,7 +141,7 @@ class Service:
 
         if asked.fresh or not self.bounds.cache_entries:
             return {"id": _id(), **await make(), "cached": False}
-        made, before = await self.cached.once(content, make)
+        made, before = await self.cached.once(content, make, asked.deadline)
         return {"id": _id(), **made, "cached": before}
 
     async def _decided(self, asked: Asked, asking: Asking) -> Answer:
@@ -134,17 +150,14 @@ class Service:
         loop = asyncio.get_running_loop()
         began = loop.time()
         sample = Sample(key="uploaded", kind="image", media=asked.media, meta={}, source_shard="http")
-        async with self.admission.enter(asked.key.tenant, asked.deadline) as waited:
-            try:
-                async with asyncio.timeout_at(asked.deadline) as timeout:
-                    self._timeouts.add(timeout)
-                    decision = await self._captioner(asking).decide(sample)
-            except TimeoutError:
-                raise Problem("deadline_exceeded", "it passed while the engine worked; the work was stopped") from None
-            except (EngineUnavailable, OutOfService):
-                raise Problem("engine_unavailable") from None
-            finally:
-                self._timeouts.discard(timeout)
+        waited: float | None = None
+        try:
+            async with self.within(asked.deadline), self.admission.enter(asked.key.tenant, asked.deadline) as waited:
+                decision = await self._captioner(asking).decide(sample)
+        except TimeoutError:
+            raise Problem("deadline_exceeded", STOPPED if waited is not None else UNASKED) from None
+        except (EngineUnavailable, OutOfService):
+            raise Problem("engine_unavailable") from None
         self.shares.pixels(asked.key, (decision.width or 0) * (decision.height or 0))
         timings = {
             "waited_seconds": round(waited, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,9 +64,10 @@ class Shares:
     def _of(self, key: Key) -> _Taken:
         """The tenant's books as of now: a minute's requests may come at once, and then at their rate."""
         now = self.clock()
-        taken = self._taken.setdefault(key.tenant, _Taken(tokens=float(key.a_minute), at=now))
-        taken.tokens = min(float(key.a_minute), taken.tokens + (now - taken.at) * key.a_minute / 60)
-        taken.at = now
+        taken = self._taken.setdefault(key.tenant, _Taken(tokens=math.inf, at=now))
+        if key.a_minute:  # a key without a rate leaves the others' alone
+            taken.tokens = min(float(key.a_minute), taken.tokens + (now - taken.at) * key.a_minute / 60)
+            taken.at = now
         if taken.day != (day := int(now // DAY)):
             taken.day, taken.pixels = day, 0
         return taken

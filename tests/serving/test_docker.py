@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from pipelines.options import options_class
 from pipelines.recap_datacomp import DATACOMP
 from serving import metrics
 from serving.commands import options_of
+from serving.keys import Key, add_key
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -69,6 +73,20 @@ def test_compose_hardens_every_service_and_publishes_on_the_loopback_only() -> N
     assert compose["networks"]["inside"] == {"internal": True}
 
 
+def test_compose_mounts_the_folder_of_keys_and_builds_the_engine_on_the_service_s_own_image() -> None:
+    text = (DOCKER / "compose.yaml").read_text()
+    compose = yaml.safe_load(text)
+    for name in ("service", "service-cpu"):
+        service = compose["services"][name]
+        keys = next(word for word in service["command"] if word.startswith("--keys="))
+        folder = service["volumes"][0].removesuffix(":ro").rpartition(":")[2]
+        assert keys == f"--keys={folder}/keys.json" and "secrets" not in service
+    engine = (DOCKER / "engine.Dockerfile").read_text()
+    base = compose["services"]["engine"]["build"]
+    assert base["additional_contexts"] == {base["args"]["RECAP"]: "service:service"} and "FROM ${RECAP}" in engine
+    assert "--profile gpu up" in text.partition("name: recap")[0]
+
+
 def test_the_images_end_as_a_user_that_is_not_root() -> None:
     for name in ("Dockerfile", "engine.Dockerfile"):
         users = re.findall(r"^USER (.+)$", (DOCKER / name).read_text(), re.MULTILINE)
@@ -115,3 +133,15 @@ def test_dashboards_show_metrics_that_there_are() -> None:
         plain = re.sub("_(total|bucket|count|sum)$", "", name)
         assert plain in replicas or f'"{plain}"' in source, name
     assert len(asked) > 10
+
+
+def test_a_key_that_is_added_leaves_the_file_readable_to_whom_it_was(tmp_path: Path) -> None:
+    path, key = tmp_path / "keys.json", Key(name="first", tenant="t", sha256="0" * 64)
+    add_key(path, key, days=1)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o640)
+    groups = {*os.getgroups(), os.getgid(), *([10001] if os.geteuid() == 0 else [])}
+    group = max(groups)
+    os.chown(path, -1, group)
+    add_key(path, replace(key, name="second"), days=1)
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o640, group)

@@ -1,0 +1,108 @@
+"""Who leaves, stalls or shares at the wrong moment harms nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+import pytest
+
+from serving.admission import Admission
+from serving.keys import Key
+from serving.problems import Problem
+from serving.shares import Shares
+from tests.serving.served import FAKE, served
+
+
+def test_who_leaves_the_queue_leaves_nothing_that_breaks_who_comes_after() -> None:
+    async def scene() -> None:
+        admission, hold = Admission(lambda: 1, queue=64), asyncio.Event()
+        deadline = asyncio.get_running_loop().time() + 30
+
+        async def one(tenant: str) -> str:
+            async with admission.enter(tenant, deadline):
+                await hold.wait()
+            return tenant
+
+        first, leaver = asyncio.create_task(one("first")), asyncio.create_task(one("leaver"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        leaver.cancel()
+        with suppress(asyncio.CancelledError):
+            await leaver
+        last = asyncio.create_task(one("last"))
+        await asyncio.sleep(0)
+        hold.set()
+        async with asyncio.timeout(5):
+            assert [await first, await last] == ["first", "last"]
+        assert admission.working == admission.waiting == 0
+
+    asyncio.run(scene())
+
+
+def test_clients_that_ask_and_never_read_are_cut_off_and_their_places_go_to_others() -> None:
+    async def scene() -> None:
+        async with served(*FAKE, "--connections", "3", "--body-seconds", "0.5") as there:
+            deaf = []
+            for _ in range(3):
+                one = socket.socket()
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                one.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", there.port))
+                one.send(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 400)
+                deaf.append(one)
+            await asyncio.sleep(0.2)
+            asked = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+            try:
+                async with asyncio.timeout(10):
+                    answer = b""
+                    while not answer.startswith(b"HTTP/1.1 200 "):
+                        await asyncio.sleep(0.1)
+                        with suppress(ConnectionError):
+                            answer = await there.raw(asked)
+            finally:
+                for one in deaf:
+                    one.close()
+
+    asyncio.run(scene())
+
+
+def test_a_burst_of_connections_leaves_no_more_open_than_there_may_be() -> None:
+    async def scene() -> None:
+        async with served(*FAKE, "--connections", "5") as there:
+            burst = [socket.socket() for _ in range(10)]
+            try:
+                for at_once in (burst[:5], burst[5:]):
+                    for one in at_once:
+                        one.setblocking(False)
+                        one.connect_ex(("127.0.0.1", there.port))
+                    await asyncio.sleep(0.3)
+                still = 0
+                for one in burst:
+                    with suppress(ConnectionError):
+                        try:
+                            one.recv(4096)
+                        except BlockingIOError:
+                            still += 1
+                assert still <= 5
+            finally:
+                for one in burst:
+                    one.close()
+
+    asyncio.run(scene())
+
+
+def test_a_key_without_a_rate_leaves_that_of_its_tenant_s_other_key_alone() -> None:
+    now = 0.0
+    shares = Shares(clock=lambda: now)
+    slow = Key(name="slow", tenant="t", sha256="0" * 64, a_minute=60)
+    free = Key(name="free", tenant="t", sha256="1" * 64, a_minute=0)
+    for _ in range(30):
+        now += 2
+        with shares.take(free), shares.take(slow):
+            pass
+    with pytest.raises(Problem, match="rate_limited"):
+        for _ in range(61):
+            with shares.take(slow):
+                pass

@@ -1,0 +1,84 @@
+"""A service ends when it must, says why, and what it had accepted hears so in time."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from captioner.errors import ModelChanged
+from tests.scripted_engine import ScriptedEngine, caption, hang
+from tests.serving.served import jpeg, served
+from tests.serving.test_captions import scripted
+
+
+def test_requests_that_still_wait_at_the_end_are_told_too() -> None:
+    async def scene() -> None:
+        async with (
+            ScriptedEngine(otherwise=hang()) as engine,
+            served(*scripted(engine, "--pace.slots", "1", "--pace.decoders", "1")) as there,
+        ):
+            service = there.server.service
+            room = service._room()
+            asks = [asyncio.create_task(there.upload(jpeg(n))) for n in range(room + 2)]
+            while service.admission.waiting < 2:
+                await asyncio.sleep(0.01)
+            service.end_by(asyncio.get_running_loop().time() + 0.5)
+            late = asyncio.create_task(there.upload(jpeg(99)))
+            async with asyncio.timeout(10):
+                found = await asyncio.gather(*asks, late)
+            assert {(each.status, each.reason) for each in found} == {(504, "deadline_exceeded")}
+
+    asyncio.run(scene())
+
+
+def test_a_deadline_that_has_just_passed_does_not_keep_the_end_from_coming() -> None:
+    async def scene() -> None:
+        async with ScriptedEngine() as engine, served(*scripted(engine)) as there:
+            service, loop = there.server.service, asyncio.get_running_loop()
+
+            async def passed() -> None:
+                async with service.within(loop.time() + 30):
+                    next(iter(service._timeouts)).reschedule(loop.time())
+                    loop.call_later(0, service.end_by, loop.time() + 1)
+                    await asyncio.sleep(10)
+
+            wrong: list[object] = []
+            loop.set_exception_handler(lambda loop, context: wrong.append(context["message"]))
+            with pytest.raises(TimeoutError):
+                await passed()
+            assert not wrong and service._ends < loop.time() + 2
+
+    asyncio.run(scene())
+
+
+def test_an_engine_that_serves_another_model_all_at_once_ends_the_service_with_that_reason() -> None:
+    async def scene() -> None:
+        async with ScriptedEngine() as engine, served(*scripted(engine)) as there:
+            assert (await there.upload(jpeg(1))).status == 200
+            await engine.stop()
+            engine.model = "another"
+            await engine.start()
+            found = await there.upload(jpeg(2))
+            assert (found.status, found.reason) == (503, "engine_unavailable")
+            async with asyncio.timeout(10):
+                await there.server.until_asked()
+            lost = there.server.service.engine.lost
+            assert isinstance(lost, ModelChanged) and lost.exit_code == 2
+
+    asyncio.run(scene())
+
+
+def test_readyz_says_yes_while_a_canary_still_sings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engine.QUIET_SECONDS", 0.1)
+
+    async def scene() -> None:
+        async with ScriptedEngine() as engine, served(*scripted(engine)) as there:
+            engine.canary = caption(seconds=2.0)
+            proofs = len(engine.proofs)
+            async with asyncio.timeout(10):
+                while len(engine.proofs) == proofs:
+                    await asyncio.sleep(0.01)
+            assert (await there.get("/readyz")).status == 200 and engine.in_flight == 1
+
+    asyncio.run(scene())
