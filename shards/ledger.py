@@ -215,7 +215,9 @@ def _cell(value: Any) -> Any:
 def from_parquet(data: bytes) -> list[Row]:
     """A ledger's rows, page checksums verified. Raises CorruptState for bytes that we did not write."""
     try:
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True, arrow_extensions_enabled=False)
+        # Without threads: a ledger is small, and at the end of a process Arrow's own once ended it with SIGABRT.
+        plain = {"use_threads": False, "pre_buffer": False, "arrow_extensions_enabled": False}
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True, **plain)
         if not table.schema.equals(SCHEMA):
             raise CorruptState(f"a ledger has columns {table.schema.names}; there should be {SCHEMA.names}")
         return [from_json(line) for line in table.to_pylist()]
