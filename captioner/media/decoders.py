@@ -317,6 +317,7 @@ async def _spawn(limits: Limits, clips: str) -> Child:
             )
         except BaseException:
             transport.close()
+            files.close()
             raise
     return Child(process=process, transport=transport, frames=frames, files=files, oom_kills=oom_kills)
 

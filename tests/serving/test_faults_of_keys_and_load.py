@@ -298,7 +298,7 @@ def test_a_broken_answer_of_the_engine_is_a_502_without_its_words() -> None:
     from tests.scripted_engine import error
 
     async def scene() -> None:
-        words = error(400, "secret /root/model 0x7f001122")
+        words = error(400, "secret /srv/model 0x7f001122")
         async with ScriptedEngine(otherwise=words) as engine, served(*scripted(engine)) as there:
             found = await there.upload(jpeg())
             assert (found.status, found.reason) == (502, "engine_refused")
