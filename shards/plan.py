@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from captioner.errors import CorruptState, PlanMismatch, Refused
 from captioner.recipe import Recipe, canonical, differences, to_json
 from captioner.types import ShardInput
+from shards.sidecars import compact
 from shards.store import Store
 
 NAME = "plan.json"
@@ -33,14 +35,10 @@ class Plan:
     @cached_property
     def encoded(self) -> bytes:
         """The plan's canonical JSON: what plan.json holds, byte for byte."""
-        # Inputs written out: the general to_json takes four times as long, and there may be a hundred thousand.
-        return canonical(
-            {
-                "recipe": to_json(self.recipe),
-                "inputs": [_plain(each) for each in self.inputs],
-                "versions": self.versions,
-            }
-        )
+        # The inputs apart: the general way takes ten times as long, and there may be a hundred thousand. They are text
+        # and sizes alone, which orjson spells as `canonical` does, and their word comes first in the alphabet.
+        rest = canonical({"recipe": to_json(self.recipe), "versions": self.versions})
+        return b'{"inputs":' + compact([_plain(each) for each in self.inputs]) + b"," + rest[1:]
 
     @cached_property
     def run_id(self) -> str:
@@ -82,11 +80,11 @@ def _decode(data: bytes) -> Plan:
 
 
 def _plain(shard: ShardInput) -> dict[str, Any]:
-    plain = {name: getattr(shard, name) for name in _FIELDS}
-    return plain | {"members": [list(member) for member in shard.members]}
+    return dict(zip(_FIELDS, _values(shard), strict=True))
 
 
 _FIELDS = tuple(ShardInput.__dataclass_fields__)
+_values = attrgetter(*_FIELDS)
 
 
 def _input(value: Mapping[str, Any]) -> ShardInput:

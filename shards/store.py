@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ SCHEMES = ("file", "s3", "gs", "az")
 LIST_FILES = (".txt", ".list", ".lst")
 ONE_PUT_BYTES = 64 * 2**20  # larger files go up in parts, which no client of ours can make conditional
 REQUEST_SECONDS = 60.0
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.~/-]+")  # what `quote` leaves as it is
 
 T = TypeVar("T")
 
@@ -182,7 +184,8 @@ class Store:
 
     def url_of(self, name: str) -> str:
         """The full URL of an object of this folder."""
-        return f"{self.url}/{quote(name) if self.path is not None else name}"
+        plain = self.path is None or _UNQUOTED.fullmatch(name)  # a third of the time that a listing takes
+        return f"{self.url}/{name if plain else quote(name)}"
 
     def read(self, name: str) -> bytes:
         """One object whole. Raises FileNotFoundError, or OutOfService when the store does not answer."""

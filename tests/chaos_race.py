@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from shards import commits
@@ -22,7 +23,6 @@ from tests.faultproxy import FaultProxy, Faults
 from tests.processes import ROOT, descendants, kill
 
 RACE_SECONDS = 240.0
-HEAD_START_SECONDS = 0.5  # for the forks, so that all begin together
 
 
 def record(store: Store, shard: str, attempt: str) -> Record:
@@ -38,31 +38,44 @@ def record(store: Store, shard: str, attempt: str) -> Record:
     )  # fmt: skip
 
 
-def write(out: str, notes: Path, attempt: str, keys: list[str], start: float) -> None:
-    """One writer: publish, commit, and where another was first drop one's own file; then note every verdict."""
+def write(out: str, notes: Path, attempt: str, keys: list[str], gate: tuple[int, int]) -> None:
+    """One writer: publish, commit, and where another was first drop one's own file; then note every verdict.
+
+    It begins when everybody is there: it closes its end of the gate, and goes when nobody holds that end any more.
+    """
     store, said = Store(out), {}
-    time.sleep(max(0.0, start - time.monotonic()))
+    os.close(gate[1])
+    os.read(gate[0], 1)
     for key in keys:
+        began = time.monotonic()
         mine = record(store, key, attempt)
-        said[key] = commits.commit(store, mine)
-        if said[key] == "lost":
+        verdict = commits.commit(store, mine)
+        said[key] = (verdict, began, time.monotonic())
+        if verdict == "lost":
             store.delete([file.name for file in mine.files])
     (notes / attempt).write_text(json.dumps(said))
 
 
 def main(out: str, notes: Path, writers: int, keys: int) -> int:
     """Fork the writers and wait for them; how many broke."""
-    start, pids = time.monotonic() + HEAD_START_SECONDS, []
+    gate, pids = os.pipe(), []
     for number in range(writers):
         attempt = f"{number:032x}"
         order = [f"{key:05d}" for key in range(keys)]
         if number % 2:  # half of them all on the same key at once, half all over the place
             random.Random(number).shuffle(order)
         if (pid := os.fork()) == 0:
-            write(out, notes, attempt, order, start)
+            write(out, notes, attempt, order, gate)
             os._exit(0)
         pids.append(pid)
+    os.close(gate[1])
     return sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
+
+
+def contested(spans: list[list[float]]) -> bool:
+    """Whether any two spans of time, each a beginning and an end, overlap."""
+    ordered = sorted(spans)
+    return any(later[0] < earlier[1] for earlier, later in pairwise(ordered))
 
 
 def judged(out: str, notes: Path, writers: int, keys: int, result: Result) -> None:
@@ -78,13 +91,13 @@ def judged(out: str, notes: Path, writers: int, keys: int, result: Result) -> No
             continue
         [file] = there.files
         named.add(file.name)
-        winners = [attempt for attempt, verdicts in said.items() if verdicts[key] == "committed"]
+        winners = [attempt for attempt, verdicts in said.items() if verdicts[key][0] == "committed"]
         if winners != [there.attempt]:
             result.book("doubled", f"{key} is the record of {there.attempt}; {winners} think that it is theirs")
         if sha256_of(store.read(file.name)) != file.sha256:
             result.book("torn", f"{file.name} is not what its record says")
-    if len({name.rpartition("-")[2] for name in named}) < 2:
-        result.book(OTHERWISE, "one writer won every key: that was no race")
+    if not any(contested([verdicts[key][1:] for verdicts in said.values()]) for key in next(iter(said.values()), {})):
+        result.book(OTHERWISE, "no two writers were at one key at one time: that was no race")
     over = set(store.names("data/")) - named
     result.book_all("unaccounted", [f"{name}, which no record names" for name in sorted(over)[:5]], len(over))
     result.rounds += keys

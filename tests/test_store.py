@@ -5,13 +5,31 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from captioner.errors import OutOfService, Refused, SourceError
+from captioner.recipe import canonical, to_json
+from captioner.types import ShardInput
 from shards import store as stores
+from shards.plan import Plan
 from shards.probe import probe
 from shards.store import Store, absolute, find, open_blob
+
+TEXT = st.text(st.characters(codec="utf-8"))
+SIZES = st.integers(min_value=0, max_value=2**63)
+INPUTS = st.builds(
+    ShardInput,
+    shard=TEXT,
+    url=TEXT,
+    etag=TEXT,
+    size=SIZES,
+    take=st.none() | SIZES,
+    members=st.lists(st.tuples(TEXT, SIZES, TEXT)).map(tuple),
+)
 
 
 def test_a_name_is_taken_once_and_keeps_its_first_bytes(tmp_path: Path) -> None:
@@ -142,3 +160,16 @@ def test_removing_leaves_a_folder_that_another_attempt_still_fills(tmp_path: Pat
     store.delete(["journal/a-1/1", "journal/b-1/1", "journal/gone/1"])
     assert store.names() == ["journal/a-1/2"]
     assert not (tmp_path / "journal/b-1").exists()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_an_objects_url_names_it_alone_whatever_it_is_called(name: str) -> None:
+    url = Store("/tmp/some folder").url_of(name)
+    assert url.isascii() and unquote(url) == f"file:///tmp/some folder/{name}"
+
+
+@given(st.lists(INPUTS))
+def test_a_plan_is_spelt_as_canonical_json_however_it_is_written(inputs: list[ShardInput]) -> None:
+    plan = Plan(recipe={"settings": [1e20, "é"]}, inputs=tuple(inputs), versions={"recap": "1"})
+    whole = {"recipe": plan.recipe, "inputs": [to_json(each) for each in inputs], "versions": plan.versions}
+    assert plan.encoded == canonical(whole)
