@@ -8,9 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import IO, Any
-
-import webdataset as wds
+from typing import IO
 
 from captioner.errors import OutOfService
 from captioner.media.clip_format import header_of
@@ -22,6 +20,7 @@ from shards.ledger import Row, to_parquet
 from shards.sidecars import compact
 from shards.spool import HELD_BYTES
 from shards.store import Building, Store
+from shards.tar_writer import add, add_sample, open_tar
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
 
@@ -100,30 +99,26 @@ class ShardFiles:
         captions = {row.key: row.caption or "" for row in self.rows if row.outcome == "captioned"}
         with self.store.building(name) as building:
             hashed = _Hashed(building.file)
-            # mtime is 0 and owners are empty: equal samples make equal shards.
-            writer = wds.TarWriter(hashed, mtime=0, user="", group="", encoder=False, compress=False)
+            tar = open_tar(hashed)
             try:
                 for key in sorted(self._kept):
-                    self._write(writer, key, captions[key])
-                writer.close()
+                    self._write(tar, key, captions[key])
+                tar.close()
             except OSError:
                 hashed.give_up()
                 raise
             _published(building, name)
         return DataFile(name=name, bytes=hashed.bytes, sha256=hashed.sha256.hexdigest())
 
-    def _write(self, writer: Any, key: str, caption: str) -> None:
+    def _write(self, tar: tarfile.TarFile, key: str, caption: str) -> None:
         kept = self._kept[key]
         kept.file.seek(kept.at)
-        parts: dict[str, Any] = {"__key__": key, "json": kept.record, "txt": caption.encode()}
+        parts = {"json": kept.record, "txt": caption.encode()}
         if kept.size <= HELD_BYTES:
-            writer.write({**parts, kept.extension: kept.file.read(kept.size)})
-            return
-        # webdataset's writer wants a member whole in memory, and takes a copy of it: a large one goes past it.
-        member = tarfile.TarInfo(f"{key}.{kept.extension}")
-        member.size, member.mode = kept.size, writer.mode
-        writer.tarstream.addfile(member, kept.file)
-        writer.write(parts)
+            parts[kept.extension] = kept.file.read(kept.size)
+        else:  # never whole in memory
+            add(tar, f"{key}.{kept.extension}", kept.file, kept.size)
+        add_sample(tar, key, parts)
 
     def _publish_ledger(self, name: str) -> DataFile:
         data = to_parquet(self.rows)

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import webdataset as wds
-
 from shards.store import Store
+from shards.tar_writer import add_sample, open_tar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +26,15 @@ class Packed:
 def tar_of(samples: Iterable[Packed]) -> bytes:
     """A shard's bytes: `.jpg`, `.json` and `.txt` a sample, equal for equal samples."""
     sink = io.BytesIO()
-    writer = wds.TarWriter(sink, mtime=0, user="", group="", encoder=False, compress=False)
+    tar = open_tar(sink)
     for sample in samples:
-        parts: dict[str, Any] = {"__key__": sample.key, sample.extension: sample.media}
+        parts = {sample.extension: sample.media}
         if sample.caption is not None:
             parts["txt"] = sample.caption.encode()
         if sample.fields is not None:
             parts["json"] = json.dumps(sample.fields).encode()
-        writer.write(parts)
-    writer.close()
+        add_sample(tar, sample.key, parts)
+    tar.close()
     return sink.getvalue()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +32,6 @@ HOMES = {
     "obstore": "shards",
     "pyarrow": "shards",
     "tarfile": "shards",
-    "webdataset": "shards",
 }
 NOWHERE = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
 RAY_FILES = {
@@ -100,10 +101,17 @@ def test_nine_of_ten_functions_fit_thirty_lines() -> None:
 
 
 def test_importing_the_nouns_costs_no_heavy_library() -> None:
-    import subprocess
-    import sys
-
-    code = "import captioner.captioning, captioner.engines, captioner.filters, shards.sources, sys; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     heavy = {"ray", "torch", "onnxruntime", "rapidocr", "PIL", "pyarrow", "webdataset", "numpy"}
-    assert not heavy & set(loaded.split())
+    assert not heavy & loaded_by("captioner.captioning", "captioner.engines", "captioner.filters", "shards.sources")
+
+
+def test_no_process_of_a_run_imports_torch_although_it_is_there() -> None:
+    modules = ("pipelines.recaption", "pipelines.fleet", "pipelines.progress", "pipelines.report", "shards.verify")
+    assert not {"torch", "transformers"} & loaded_by(*modules)
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """What is imported in a process of its own that imports these."""
+    code = f"import {', '.join(modules)}, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())

@@ -33,6 +33,7 @@ from shards.pack import Packed, pack
 from shards.sources import SOURCES
 from shards.sources.datacomp import Datacomp
 from shards.store import Store
+from shards.tar_writer import add_sample, open_tar
 from tests.corpora import fake_recipe, line_of, make_shards, planned, run_here, samples
 
 
@@ -278,10 +279,22 @@ def test_journal_writes_are_bounded_by_the_pace(tmp_path: Path) -> None:
     assert store.names("journal/") == []
 
 
-def test_an_empty_tar_reads_back_empty(tmp_path: Path) -> None:
-    sink = io.BytesIO()
-    webdataset.TarWriter(sink, encoder=False, compress=False).close()
-    assert list(webdataset.tariterators.tar_file_iterator(io.BytesIO(sink.getvalue()))) == []
+@pytest.mark.parametrize(
+    "keys", [(), ("a", "b/c"), ("n" * 140, "ü" * 130, "d/" * 60 + "e")], ids=["none", "two", "long"]
+)
+def test_a_tar_is_byte_for_byte_what_webdatasets_own_writer_makes(keys: tuple[str, ...]) -> None:
+    samples = [{"jpg": b"pixels" * number, "json": b"{}", "txt": key.encode()} for number, key in enumerate(keys)]
+    ours, theirs = io.BytesIO(), io.BytesIO()
+    tar = open_tar(ours)
+    writer = webdataset.TarWriter(theirs, mtime=0, user="", group="", encoder=False, compress=False)
+    for key, parts in zip(keys, samples, strict=True):
+        add_sample(tar, key, parts)
+        writer.write({"__key__": key, **parts})
+    tar.close()
+    writer.close()
+    assert ours.getvalue() == theirs.getvalue()
+    read = list(webdataset.tariterators.tar_file_iterator(io.BytesIO(ours.getvalue())))
+    assert len(read) == 3 * len(keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
