@@ -48,7 +48,7 @@ ABOVE = {
     "caption": ("Caption one picture with a trained model.", "train", "trainer.commands:caption"),
     "serve": ("One picture in, one caption out, over HTTP.", "serving", "serving.commands:serve"),
 }
-ALONE_SECONDS = 2.0  # a listing that takes longer has Ray start beside it
+ALONE_SECONDS = 0.5  # a listing that takes longer has Ray start beside it
 Folder = Annotated[str, tyro.conf.Positional]
 
 

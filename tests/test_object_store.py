@@ -17,16 +17,18 @@ from tests.processes import datacomp, recap, run
 from tests.s3 import upload
 
 
-def test_of_sixteen_writers_of_one_key_exactly_one_wins(bucket: str) -> None:
+def test_of_writers_of_one_key_exactly_one_wins(bucket: str) -> None:
+    # Few: SeaweedFS hands the lock of a name that is not there yet from one to the next once a second. Sixteen
+    # processes race for forty names in `make chaos`.
     store = Store(f"{bucket}/race")
-    for key in range(10):
+    for key in range(3):
         won: list[int] = []
 
         def write(number: int, key: int = key, won: list[int] = won) -> None:
             if store.create(f"{key}.json", str(number).encode()):
                 won.append(number)
 
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(5)]
         [thread.start() for thread in threads]
         [thread.join() for thread in threads]
         assert len(won) == 1 and store.read(f"{key}.json") == str(won[0]).encode()
