@@ -56,6 +56,7 @@ CODINGS = {
     "H.264 in MPEG-TS": Coding(options={"preset": "veryfast", "g": "40", "bf": "3"}, container="mpegts", ticks=25),
     "H.264 in AVI": Coding(options={"preset": "veryfast", "g": "40", "bf": "0"}, container="avi", ticks=25),
     "Matroska": Coding(options=H264, container="matroska"),
+    "sound and subtitles": Coding(options=H264, container="matroska", beside=("aac", "ass")),
 }
 
 

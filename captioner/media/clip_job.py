@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+import av.subtitles.codeccontext  # PyAV imports it when it meets subtitles, and then there are no files any more
 import numpy as np
 
 from captioner.errors import MediaError
