@@ -215,6 +215,11 @@ def test_an_input_without_shards_is_refused_with_what_would_be_right(name: str) 
         source(name).plan([])
 
 
+def test_clips_where_tars_should_be_are_told_which_script_takes_them() -> None:
+    with pytest.raises(Refused, match=r"for plain clips pipelines/recap_clips\.py"):
+        source("webvid").plan(listed("s3://b/a.mp4"))
+
+
 def test_tars_are_planned_in_order_under_their_names() -> None:
     shards = source("datacomp").plan(listed("s3://b/00001.tar", "s3://b/00000.tar", "s3://b/00000_stats.json"))
     assert [(s.shard, s.url, s.etag) for s in shards] == [
