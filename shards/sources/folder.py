@@ -150,8 +150,8 @@ class FolderReading:
         return key
 
     def _media(self, url: str, size: int, etag: str) -> tuple[bytes, Spooled | None]:
-        """An object's bytes; of a large one its beginning, and the file that all of it lies in."""
-        if size <= HELD_BYTES:
+        """An object's bytes; of a large clip its beginning, and the file that all of it lies in."""
+        if size <= HELD_BYTES or self.kind == "image":
             return self._bytes(url, size, etag), None
         beginning, large = spooled(self._planned(url, size, etag).chunks())
         self._whole(url, size, large.size)
