@@ -23,10 +23,13 @@ from PIL import Image
 
 from captioner.errors import MediaError, OutOfService
 from captioner.media import clip_job
+from captioner.media.clip import opened, table_of
 from captioner.media.clip_answer import question, side
 from captioner.media.clip_format import READERS, clip_header
+from captioner.media.clip_frames import _Reading
 from captioner.media.decoders import DecoderPool
 from captioner.media.decoders import _decoded as decoded
+from captioner.media.frame_pixels import Shrinker
 from captioner.recipe import Limits, to_json
 from captioner.types import Decoded, FrameBudget, PixelBudget, Spooled
 from tests.bad_clips import BAD_CLIPS
@@ -271,6 +274,18 @@ def test_a_large_clip_survives_a_decoder_process_that_died_with_nothing_to_do(sp
 def test_sides_that_no_ledger_could_hold_are_an_answer_that_is_none() -> None:
     with pytest.raises(ValueError, match="no picture"):
         side(2**40)
+
+
+def test_what_comes_before_time_0_stands_for_no_tick() -> None:
+    with opened(io.BytesIO(plain(1)), 2**20) as found:
+        table = table_of(found)
+        # As where the first key packet's mark is lost, and the frame behind the second one is broken.
+        table.exact, table.shown = False, table.shown[5:]
+        reading = _Reading(clip=found, table=table, shrinker=Shrinker(budget=PIXELS, aspect=1.0))
+        reading.every_frame(0, 5, table.shown[:1])
+        assert not reading.seen.at
+        reading.every_frame(0, 7, table.shown[:1])
+        assert {pts for pts, _ in reading.seen.at.values()} == {table.shown[0]}
 
 
 @pytest.mark.parametrize("told", [{"pictures": [[0, 9, 4]]}, {"pictures": [[9, -1, 4]]}, {"picture": [0, 9]}])
