@@ -60,7 +60,9 @@ REASONS: dict[str, Reason] = {
         "report it to its codec's authors",
     ),
     "resource_exceeded": Reason(
-        "unreadable", "decoding needed more memory than a decoder may have", "raise the decoder's memory"
+        "unreadable",
+        "decoding needed more memory than a decoder may have, or a clip's frames come to over 64 MiB",
+        "raise the decoder's memory, or look at fewer frames",
     ),
     # clips that do not decode
     "bad_container": Reason(

@@ -26,12 +26,16 @@ class Spooled:
             yield piece
             at += len(piece)
 
+    def whole(self) -> bytes:
+        """All of it, held after all."""
+        return b"".join(self.chunks())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image or video with its sidecars, as its source shard holds it.
 
-    key: unique within its shard; never used as a path. media: the stored bytes, untouched; of one too large to hold
+    key: unique within its shard; never used as a path. media: the stored bytes, untouched; of a clip too large to hold
     its beginning alone, and large is the file that it lies in.
     meta: the source's fields under our names (`caption`, `url`, `sha256`, scores such as `similarity`) and,
     under `sidecar`, its JSON as it came. member_offset: byte offset of the media's tar header, None outside a tar.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,9 @@ def start_hosts(
     if replicas < 1:
         raise Refused(f"{replicas} replicas would serve nobody; 1 or more would be right")
     gpus = float(hosting.spec.tensor_parallel) if hosting.spec.device == "cuda" else 0.0
-    needs = {"CPU": _cpus(hosting.cpus, gpus, replicas)} | ({"GPU": gpus} if gpus else {})
-    if hosting.loopback and sum(node["Alive"] for node in ray.nodes()) > 1:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needs = {"CPU": cpus_each(hosting.cpus, gpus, replicas, nodes)} | ({"GPU": gpus} if gpus else {})
+    if hosting.loopback and len(nodes) > 1:
         raise Refused("servers on a cluster of several nodes want a key, and --key-variable to name where it is")
     if not grows and any(ray.cluster_resources().get(name, 0) < count * replicas for name, count in needs.items()):
         raise Refused(_no_room(needs, replicas))
@@ -120,15 +122,21 @@ def start_hosts(
     ]
 
 
-def _cpus(wanted: float, gpus: float, replicas: int) -> float:
-    """CPUs held for each server: where the GPUs are there now, few enough that one is left for a worker.
+def cpus_each(wanted: float, gpus: float, replicas: int, nodes: Sequence[Mapping[str, float]]) -> float:
+    """CPUs held for each server, few enough that one is left for a worker on every node that servers may come to.
 
-    A node of 4 CPUs and one GPU would else be full before anybody could send its engine a picture.
+    A node of 4 CPUs and one GPU would else be full before anybody could send its engine a picture. nodes: each one's
+    resources.
     """
-    there: dict[str, float] = ray.cluster_resources()
-    if there.get("GPU", 0.0) < gpus * replicas:
-        return wanted  # an autoscaler may bring more, and each new node brings CPUs of its own
-    return min(wanted, max(LEAST_CPUS, (there.get("CPU", 0.0) - 1.0) / replicas))
+    if gpus:
+        places = [(node.get("CPU", 0.0), node["GPU"] // gpus) for node in nodes if node.get("GPU", 0.0) >= gpus]
+        if sum(servers for _, servers in places) < replicas:
+            return wanted  # an autoscaler may bring more, and each new node brings CPUs of its own
+        share = min((cpus - 1) / min(replicas, servers) for cpus, servers in places)
+    else:  # wherever they come to: while one CPU a node is free in all, some node has a whole one
+        share = (sum(node.get("CPU", 0.0) for node in nodes) - len(nodes)) / replicas
+    # Ray counts in ten-thousandths and rounds: three times 3.6667 would take what was to be left.
+    return min(wanted, max(LEAST_CPUS, math.floor(share * 10_000) / 10_000))
 
 
 def _key(hosting: Hosting) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ def clip_tokens(seconds: object, frames: FrameBudget) -> int:
     """Tokens of a clip of so many seconds, as its source tells them, else of a usual one; frames at their largest."""
     known = float(seconds) if isinstance(seconds, int | float) and 0 < seconds < MOST_SECONDS else USUAL_SECONDS
     count = len(filled(steps(max(1, int(known * frames.per_second)), frames.max_frames), frames.multiple_of))
-    return count // frames.multiple_of * (frames.pixels.max_pixels // frames.pixels.multiple_of**2)
+    side = math.isqrt(frames.pixels.max_pixels)
+    return count // frames.multiple_of * image_tokens(side, side, frames.pixels)
 
 
 def estimate(

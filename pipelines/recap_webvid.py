@@ -7,23 +7,14 @@ ELVA (arXiv 2503.18422) recaptions 2M WebVid clips with Qwen2-VL at one frame a 
 
 from __future__ import annotations
 
-from captioner.filters import SCREENS
+from dataclasses import replace
+
 from captioner.registry import part
 from pipelines.cli import main
-from pipelines.options import Dataset
+from pipelines.recap_clips import CLIPS
 from shards.sources import SOURCES
 
-WEBVID = Dataset(
-    summary=__doc__,
-    kind="video",
-    source=part(SOURCES, "webvid"),
-    screens=(
-        part(SCREENS, "container"),
-        part(SCREENS, "bytes", at_most=2**31),
-        part(SCREENS, "resolution", more_than=128, mode="short"),
-        part(SCREENS, "aspect"),
-    ),
-)
+WEBVID = replace(CLIPS, summary=__doc__, source=part(SOURCES, "webvid"))  # screened as any clips are
 
 if __name__ == "__main__":
     raise SystemExit(main(WEBVID))

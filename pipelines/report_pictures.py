@@ -179,8 +179,8 @@ async def _shown(decoder: DecoderPool, find: Find, frames: FrameBudget | None) -
         return shown
     try:
         if frames is None:
-            assert isinstance(find.media, bytes), "pictures are held"
-            return replace(shown, thumbnail=(await decoder.decode(find.media, THUMBNAIL)).picture)
+            media = find.media if isinstance(find.media, bytes) else find.media.whole()
+            return replace(shown, thumbnail=(await decoder.decode(media, THUMBNAIL)).picture)
         seen = await decoder.watch(find.media, frames)
     except MediaError as error:
         return replace(shown, missing=REASONS[error.reason].meaning if error.reason in REASONS else error.reason)

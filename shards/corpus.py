@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tarfile
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO
@@ -14,7 +13,7 @@ from captioner.errors import OutOfService
 from captioner.media.clip_format import header_of
 from captioner.types import Sample
 from shards.commits import DataFile
-from shards.durable import writing
+from shards.durable import scratch, writing
 from shards.journal import Entry
 from shards.ledger import Row, to_parquet
 from shards.sidecars import compact
@@ -23,6 +22,7 @@ from shards.store import Building, Store
 from shards.tar_writer import add, add_sample, open_tar
 
 EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
+SCRATCH = "scratch for captioned media"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +38,13 @@ class _Kept:
 class _Scratch:
     """Media one after another in a nameless file."""
 
-    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    file: IO[bytes] = field(default_factory=lambda: scratch(SCRATCH))
     size: int = 0  # asking the file, by seek or tell, would flush it at every sample
 
     def put(self, pieces: Iterable[bytes]) -> int:
         """Where they begin. Raises OutOfService."""
         at = self.size
-        with writing("scratch for captioned media"):
+        with writing(SCRATCH):
             for piece in pieces:
                 self.file.write(piece)
                 self.size += len(piece)
@@ -129,9 +129,9 @@ class ShardFiles:
 
     def close(self) -> None:
         """Drop the scratch file; what it could not write any more is of no use."""
-        for scratch in (self._scratch, self._large):
+        for each in (self._scratch, self._large):
             with contextlib.suppress(OSError):
-                scratch.file.close()
+                each.file.close()
 
 
 def _published(building: Building, name: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,12 @@ def writing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutOfService(f"cannot write {what}: {os.strerror(error.errno or 0)}") from error
+
+
+def scratch(what: str) -> IO[bytes]:
+    """A nameless file, gone with its last user. Raises OutOfService where there is no room for one."""
+    with writing(what):
+        return tempfile.TemporaryFile()
 
 
 def make_folder(folder: Path) -> None:

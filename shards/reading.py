@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -12,13 +11,14 @@ from captioner.errors import CorruptState, Refused
 from shards import commits, manifest
 from shards.blob import Blob, FileBlob
 from shards.commits import Record
-from shards.durable import writing
+from shards.durable import scratch, writing
 from shards.ledger import Row, from_parquet
 from shards.store import Store
 from shards.tar import Member, TarReader
 from shards.tar_header import BLOCK
 
 SIDECARS = ("txt", "json")
+SCRATCH = "scratch for a shard's media"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ class Shard:
             path = self.store.path / name
             return Media(path.open("rb"), FileBlob(path))
         blob = self.store.blob(name)
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - it closes with Media
-        with writing("scratch for a shard's media"):
+        spool = scratch(SCRATCH)
+        with writing(SCRATCH):
             for piece in blob.chunks():
                 spool.write(piece)
             spool.flush()

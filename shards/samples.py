@@ -192,11 +192,14 @@ class TarReading:
 
     def _sample(self, group: _Group, media: Member) -> Sample:
         meta, flags = meta_and_flags(group.sidecars, self._meta_of)
+        kind, data, large = self._media[media.ext], media.data or b"", media.spooled
+        if large is not None and kind == "image":  # clips alone are decoded out of a file
+            data, large = large.whole(), None
         return Sample(
             key=group.key,
-            kind=self._media[media.ext],
-            media=media.data or b"",
-            large=media.spooled,
+            kind=kind,
+            media=data,
+            large=large,
             meta=meta,
             source_shard=self._shard,
             member_offset=media.offset,

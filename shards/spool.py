@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable
 
 from captioner.types import Spooled
-from shards.durable import writing
+from shards.durable import scratch, writing
 
 HELD_BYTES = 64 << 20  # a member up to here is held in memory, a larger one lies in a file
 BEGINNING_BYTES = 4096  # what is held of it all the same: formats are told by it
+SCRATCH = "scratch for a large member"
 
 
 def spooled(pieces: Iterable[bytes]) -> tuple[bytes, Spooled]:
     """The beginning of some bytes, and all of them in a file. Raises OutOfService where there is no room for it."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed, and gone, with its last user
+    file = scratch(SCRATCH)
     digest, beginning, size = hashlib.sha256(), b"", 0
-    with writing("scratch for a large member"):
+    with writing(SCRATCH):
         for piece in pieces:
             file.write(piece)
             digest.update(piece)

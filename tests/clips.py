@@ -24,7 +24,10 @@ TICKS = 1000  # of a second, in the times given here
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coding:
-    """How a clip is coded. rate: frames a second announced. square: px of a number's squares. ticks: a second."""
+    """How a clip is coded. rate: frames a second announced. square: px of a number's squares. ticks: a second.
+
+    beside: codecs of other tracks, which stay empty.
+    """
 
     codec: str = "libx264"
     container: str = "mp4"
@@ -38,6 +41,7 @@ class Coding:
     aspect: Fraction | None = None
     rotation: int = 0
     ticks: int = TICKS
+    beside: tuple[str, ...] = ()
 
 
 H264 = {"preset": "ultrafast", "tune": "fastdecode"}
@@ -87,6 +91,8 @@ def clip(coding: Coding, times: Iterable[int]) -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format=coding.container, options=dict(coding.muxing)) as container:
         stream = _stream(container, coding)
+        for codec in coding.beside:
+            container.add_stream(codec)
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(numbered(number, coding), format="rgb24")
             frame.pts, frame.time_base = int(time * coding.ticks / TICKS), Fraction(1, coding.ticks)

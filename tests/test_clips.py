@@ -22,10 +22,15 @@ import pytest
 from PIL import Image
 
 from captioner.errors import MediaError, OutOfService
-from captioner.media.clip_answer import side
+from captioner.media import clip_job
+from captioner.media.clip import opened, table_of
+from captioner.media.clip_answer import question, side
 from captioner.media.clip_format import READERS, clip_header
+from captioner.media.clip_frames import _Reading
 from captioner.media.decoders import DecoderPool
-from captioner.recipe import Limits
+from captioner.media.decoders import _decoded as decoded
+from captioner.media.frame_pixels import Shrinker
+from captioner.recipe import Limits, to_json
 from captioner.types import Decoded, FrameBudget, PixelBudget, Spooled
 from tests.bad_clips import BAD_CLIPS
 from tests.clips import H264, Coding, at_rate, clip, number_of, plain
@@ -54,6 +59,7 @@ CODINGS = {
     "H.264 in MPEG-TS": Coding(options={"preset": "veryfast", "g": "40", "bf": "3"}, container="mpegts", ticks=25),
     "H.264 in AVI": Coding(options={"preset": "veryfast", "g": "40", "bf": "0"}, container="avi", ticks=25),
     "Matroska": Coding(options=H264, container="matroska"),
+    "sound and subtitles": Coding(options=H264, container="matroska", beside=("aac", "ass")),
 }
 
 
@@ -268,3 +274,35 @@ def test_a_large_clip_survives_a_decoder_process_that_died_with_nothing_to_do(sp
 def test_sides_that_no_ledger_could_hold_are_an_answer_that_is_none() -> None:
     with pytest.raises(ValueError, match="no picture"):
         side(2**40)
+
+
+def test_what_comes_before_time_0_stands_for_no_tick() -> None:
+    with opened(io.BytesIO(plain(1)), 2**20) as found:
+        table = table_of(found)
+        # As where the first key packet's mark is lost, and the frame behind the second one is broken.
+        table.exact, table.shown = False, table.shown[5:]
+        reading = _Reading(clip=found, table=table, shrinker=Shrinker(budget=PIXELS, aspect=1.0))
+        reading.every_frame(0, 5, table.shown[:1])
+        assert not reading.seen.at
+        reading.every_frame(0, 7, table.shown[:1])
+        assert {pts for pts, _ in reading.seen.at.values()} == {table.shown[0]}
+
+
+@pytest.mark.parametrize("told", [{"pictures": [[0, 9, 4]]}, {"pictures": [[9, -1, 4]]}, {"picture": [0, 9]}])
+def test_pictures_without_sides_are_an_answer_that_is_none(told: dict[str, object]) -> None:
+    whole = {"original": [9, 9], "order": [0], "times": [0.0], "duration": 1.0, "flags": [], "signals": {}}
+    with pytest.raises(MediaError, match="decoder_crash"):
+        decoded({**whole, **told}, b"jpeg")
+
+
+def test_thousands_of_frames_are_one_answer(watched: Watching) -> None:
+    coding = Coding(options=H264, width=64, height=64, square=4)
+    budget = FrameBudget(pixels=PixelBudget(max_pixels=64 * 64), max_frames=3000, per_second=25)
+    assert len(watched(clip(coding, at_rate(25, 3000)), budget).frames) == 3000
+
+
+def test_frames_that_are_more_than_an_answer_holds_are_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_job, "MAX_BODY_BYTES", 1000)
+    asked = question(BUDGET, to_json(BUDGET.pixels), 2**20)
+    said, body = clip_job.answer(asked, io.BytesIO(plain(4)))
+    assert (said["reason"], body) == ("resource_exceeded", b"")

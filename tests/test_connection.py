@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -76,6 +77,23 @@ def test_a_replica_that_is_out_of_sight_for_a_moment_is_asked_again_while_its_ol
             return names
 
     assert run(scene()) == {"one"}
+
+
+def test_being_told_the_same_replicas_twice_at_once_is_no_error() -> None:
+    async def scene() -> tuple[set[str], list[str]]:
+        said: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(str(context)))
+        async with elsewhere(Stubs(), "one", "two") as way:
+            assert isinstance(way, Elsewhere)
+            await asyncio.sleep(1)
+            await way.serve_at(("one",))
+            await way.serve_at(("one",))
+            await asyncio.sleep(1)
+            names = asked_of(way)
+        gc.collect()  # an error that nobody took is told when its task goes
+        return names, said
+
+    assert run(scene()) == ({"one"}, [])
 
 
 def test_distrust_counts_one_episode_once_and_the_third_is_for_good() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import pytest
 from captioner.errors import OutOfService, PlanMismatch, Refused
 from shards import commits, durable, manifest
 from shards import plan as plans
+from shards.corpus import ShardFiles
+from shards.spool import spooled
 from shards.store import Store
 from shards.verify import verify
 from tests.corpora import fake_recipe, make_shards, planned, run_here
@@ -52,6 +55,17 @@ def test_a_full_disk_stops_a_run_that_goes_on_where_it_was_when_there_is_room(sm
     after = {record.shard: record.sha256 for record in commits.read_all(store, commits.committed(store))}
     assert before.items() <= after.items()
     assert verify(store).complete and not verify(store).problems
+
+
+def test_a_node_without_room_for_scratch_is_out_of_service_and_no_fault_of_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 52; where every temporary folder is full there is none, says Python."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutOfService, match="scratch for captioned media"):
+        ShardFiles(store=Store(str(tmp_path / "out")), shard="a", attempt="b")
+    with pytest.raises(OutOfService, match="scratch for a large member"):
+        spooled([b"clip"])
 
 
 def test_a_disk_without_room_for_a_plan_ends_the_command_with_exit_3(small_disk: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ray.util.placement_group import placement_group_table
 
 from captioner.errors import OutOfService, Refused
 from pipelines.actors import ray_cluster
-from pipelines.engine_hosts import Host, Hosting, Watch, start_hosts, stop_hosts
+from pipelines.engine_hosts import Host, Hosting, Watch, cpus_each, start_hosts, stop_hosts
 from pipelines.servers.keeper import ServerState, Upkeep
 from pipelines.servers.launch import ServerSpec
 from pipelines.servers.process import Running
@@ -116,6 +116,33 @@ def test_engines_leave_a_cpu_for_a_worker(cluster: None, hosting: Hosting, repli
         assert ray.get(ray.remote(num_cpus=1)(lambda: "placed").remote(), timeout=60) == "placed"
     finally:
         stop_hosts(hosts)
+
+
+SMALL, WIDE = {"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "replicas", "held"),
+    [
+        ([SMALL], 1, 3.0),
+        ([SMALL, SMALL], 2, 3.0),  # each keeps its own CPU: two halves would be no room for anybody
+        ([{"CPU": 16.0}, SMALL], 1, 3.0),
+        ([WIDE, WIDE], 5, 1.75),  # all four GPUs of a node can be used
+        ([{"CPU": 12.0, "GPU": 3.0}], 3, 3.6666),  # Ray would make 11.0001 of three times 3.6667
+        ([{"CPU": 1.0, "GPU": 1.0}], 1, 0.1),
+        ([{"CPU": 64.0, "GPU": 2.0}], 2, 4.0),
+        ([{"CPU": 4.0}], 1, 4.0),  # no GPU there yet
+    ],
+)
+def test_every_node_with_engines_keeps_a_cpu_for_a_worker(
+    nodes: list[dict[str, float]], replicas: int, held: float
+) -> None:
+    assert cpus_each(4.0, 1.0, replicas, nodes) == held
+
+
+def test_engines_on_cpus_leave_a_whole_cpu_somewhere_however_they_are_placed() -> None:
+    assert cpus_each(0.5, 0.0, 2, [{"CPU": 1.0}, {"CPU": 1.0}]) == 0.1
+    assert cpus_each(0.5, 0.0, 1, [{"CPU": 2.0}]) == 0.5
 
 
 def test_without_room_it_is_said_what_there_is(cluster: None, hosting: Hosting) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from captioner.image_tokens import image_tokens
-from captioner.presets import preset
+from captioner.presets import PRESETS, preset
 from captioner.types import PixelBudget
+from pipelines.estimate import clip_tokens
 from tests.corpora import fake_recipe, make_shards, planned, run_here
 from tests.processes import recap
 
@@ -70,3 +71,10 @@ def test_a_picture_that_fills_a_grid_of_tiles_takes_all_of_its_tokens(width: int
 def test_padding_costs_nothing() -> None:
     budget = PixelBudget(max_pixels=672 * 672)
     assert image_tokens(672, 400, budget) < image_tokens(672, 672, budget)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("experts", 6 * (576 + 48 * 49)), ("qwen2-vl", 9 * 192)])
+def test_a_clips_tokens_are_those_of_its_frames_as_pictures_are_counted(name: str, tokens: int) -> None:
+    frames = PRESETS[name].asking.frames
+    assert frames is not None
+    assert clip_tokens(18.0, frames) == clip_tokens(None, frames) == tokens

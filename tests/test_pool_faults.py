@@ -434,6 +434,40 @@ def test_a_replica_that_leaves_does_not_come_back_for_erring_meanwhile() -> None
     with_pool(replicas, check, first_window=32, max_window=32)  # type: ignore[arg-type]
 
 
+def test_a_replica_that_is_told_to_leave_while_it_is_proved_again_does_not_come_back() -> None:
+    proofs, asks = [0.0, 5.0], [0]
+
+    class Slow(Told):
+        async def prove(self) -> None:
+            await asyncio.sleep(proofs.pop(0))
+
+    async def errs_then_crawls(request: CaptionRequest) -> Caption:
+        asks[0] += 1
+        if asks[0] <= 8:
+            raise EngineBroke("HTTP 500")
+        await asyncio.sleep(20)  # it still has some when it is put out for the eight
+        return await answered(request)
+
+    async def slowly(request: CaptionRequest) -> Caption:
+        await asyncio.sleep(1)
+        return await answered(request)
+
+    leaving = Slow("http://a", errs_then_crawls)
+
+    async def check(pool: Pool) -> None:
+        going = asyncio.create_task(ask_all(pool, requests(1000, 1)))
+        await asyncio.sleep(1)
+        await pool.update([leaving, Told("http://b", slowly)])
+        assert not proofs, "its second proof is under way"
+        before = leaving.asked
+        async with asyncio.timeout(25):
+            await pool.drain("http://a")
+        assert captioned(await going) == 1000
+        assert leaving.asked == before
+
+    with_pool([leaving], check, first_window=16, max_window=16)  # type: ignore[list-item]
+
+
 def test_a_server_that_asks_for_a_day_is_looked_at_again_within_a_minute() -> None:
     busy = [EngineBusy("quota", retry_after=86_400.0)]
 

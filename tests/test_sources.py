@@ -16,11 +16,14 @@ from captioner.registry import build, part, settings_of
 from captioner.types import Broken, Sample, ShardInput
 from shards.blob import Blob, FileBlob, Listed, MemoryBlob, Source
 from shards.keys import SeenKeys
-from shards.samples import TarReading
+from shards.samples import MetaOf, TarReading
 from shards.sources import SOURCES
+from shards.sources.folder import META as FOLDER_META
 from shards.sources.folder import FolderReading
 from shards.sources.img2dataset import public_url
 from shards.sources.tars import shard_names
+from shards.sources.valor import META as VALOR_META
+from shards.sources.webvid import META as WEBVID_META
 from tests.tars import broken, good, header, member, octal, padded, reading_of, rows_of, samples_of, tar_of
 
 END = bytes(1024)
@@ -212,6 +215,11 @@ def test_an_input_without_shards_is_refused_with_what_would_be_right(name: str) 
         source(name).plan([])
 
 
+def test_clips_where_tars_should_be_are_told_which_script_takes_them() -> None:
+    with pytest.raises(Refused, match=r"for plain clips pipelines/recap_clips\.py"):
+        source("webvid").plan(listed("s3://b/a.mp4"))
+
+
 def test_tars_are_planned_in_order_under_their_names() -> None:
     shards = source("datacomp").plan(listed("s3://b/00001.tar", "s3://b/00000.tar", "s3://b/00000_stats.json"))
     assert [(s.shard, s.url, s.etag) for s in shards] == [
@@ -289,6 +297,15 @@ def test_urls_are_kept_without_what_lets_their_bearer_in(url: str, public: str) 
     assert public_url(url) == public
     meta = read("datacomp", {"url": url}).meta
     assert (meta["url"], meta["sidecar"]) == (public, {"url": public})
+
+
+@pytest.mark.parametrize("meta_of", [WEBVID_META, VALOR_META, FOLDER_META["video"]], ids=["webvid", "valor", "folder"])
+@pytest.mark.parametrize("name", ["url", "contentUrl", "video_url"])
+def test_no_clips_sidecar_keeps_what_lets_the_bearer_of_its_url_in(meta_of: MetaOf, name: str) -> None:
+    signed = "https://user:secret@e.org/a.mp4?X-Amz-Credential=k&X-Amz-Signature=s"
+    meta = meta_of(None, {name: signed, "duration": 12.5})
+    assert (meta["url"], meta["sidecar"][name]) == ("https://e.org/a.mp4",) * 2
+    assert meta["source_seconds"] == 12.5
 
 
 def test_another_object_than_the_planned_one_is_refused() -> None:  # case 20

@@ -25,7 +25,7 @@ def side(told: Any) -> int:
 
 def watched(answer: Header, body: bytes) -> Decoded:
     """The frames of an answer. Raises KeyError, TypeError, ValueError for one that no sound decoder process gives."""
-    sizes = [(int(width), int(height), int(size)) for width, height, size in answer["pictures"]]
+    sizes = [(side(width), side(height), int(size)) for width, height, size in answer["pictures"]]
     ends = list(accumulate(size for *_, size in sizes))
     order, times, duration = list(map(int, answer["order"])), tuple(map(float, answer["times"])), answer["duration"]
     if not sizes or min(size for *_, size in sizes) < 1 or ends[-1] != len(body):

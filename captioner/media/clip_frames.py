@@ -98,6 +98,8 @@ class _Reading:
             if frame.is_corrupt or frame.pts is None:
                 self.seen.errors += 1
                 continue
+            if frame.pts < self.table.shown[0]:
+                continue  # before time 0: no key packet leads to it, or an edit list leaves it out
             while waiting and waiting[-1] < frame.pts:
                 tick = waiting.pop()
                 if newest is not None:

@@ -8,11 +8,12 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+import av.subtitles.codeccontext  # PyAV imports it when it meets subtitles, and then there are no files any more
 import numpy as np
 
 from captioner.errors import MediaError
 from captioner.media.watch import watch
-from captioner.media.wire import Header
+from captioner.media.wire import MAX_BODY_BYTES, Header
 from captioner.types import FrameBudget, PixelBudget
 
 
@@ -58,6 +59,10 @@ def answer(asked: Header, media: BinaryIO) -> tuple[Header, bytes]:
     except MediaError as error:
         return {"reason": error.reason, "detail": error.detail}, b""
     distinct = list(dict.fromkeys(decoded.frames))
+    size = sum(len(picture.jpeg) for picture in distinct)
+    if size > MAX_BODY_BYTES:
+        detail = f"its {len(distinct)} frames come to {size >> 20} MiB, and {MAX_BODY_BYTES >> 20} are held"
+        return {"reason": "resource_exceeded", "detail": detail}, b""
     place = {picture: n for n, picture in enumerate(distinct)}
     header = {
         "original": [decoded.width, decoded.height],

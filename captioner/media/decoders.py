@@ -17,7 +17,7 @@ import orjson
 
 from captioner.errors import MediaError, OutOfService
 from captioner.media.clip_answer import question, side, watched
-from captioner.media.wire import LENGTHS, OUT_OF_MEMORY, Header, frame_head
+from captioner.media.wire import LENGTHS, MAX_BODY_BYTES, MAX_HEADER_BYTES, OUT_OF_MEMORY, Header, frame_head
 from captioner.reasons import REASONS
 from captioner.recipe import Limits, to_json
 from captioner.types import Decoded, FrameBudget, Picture, PixelBudget, Spooled
@@ -28,7 +28,6 @@ DYING_SECONDS = 1.0  # between a closed connection and a gone process
 BYTES_PER_PIXEL = 8
 # A video decoder keeps up to 17 frames of 1.5 bytes a pixel to predict from: 8K (33 million px) is the most that fits.
 BYTES_PER_VIDEO_PIXEL = 30
-MAX_HEADER_BYTES, MAX_BODY_BYTES = 2**16, 2**26  # of an answer: a child taken over may claim anything
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")
 # Pixels are written into memory used before instead of fresh pages: a 1 MP picture costs 0.3 ms of kernel time, not 7.
 _MEMORY_KEPT = {
@@ -346,7 +345,7 @@ def _decoded(answer: Header, jpeg: bytes) -> Decoded:
         if "pictures" in answer:
             return watched(answer, jpeg)
         (width, height), (picture_width, picture_height) = answer["original"], answer["picture"]
-        picture = Picture(jpeg=jpeg, width=int(picture_width), height=int(picture_height))
+        picture = Picture(jpeg=jpeg, width=side(picture_width), height=side(picture_height))
         flags = frozenset(map(str, answer["flags"]))
         return Decoded(picture=picture, width=side(width), height=side(height), flags=flags)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -10,6 +10,8 @@ import orjson
 Header = dict[str, Any]
 
 LENGTHS = struct.Struct(">II")  # of the header and of the body, in bytes
+# Of an answer: a child taken over may claim anything. A header says 40 bytes of each frame of a clip.
+MAX_HEADER_BYTES, MAX_BODY_BYTES = 2**20, 2**26
 OUT_OF_MEMORY = 71  # exit code of a decoder that could not even hold the answer
 
 

@@ -15,14 +15,17 @@ from captioner.types import Broken, Kind, Sample, ShardInput, Spooled
 from shards.blob import Blob, Listed, OpenBlob
 from shards.samples import CLIPS, PICTURES, USED, MetaOf, meta_and_flags
 from shards.sidecars import MAX_SIDECAR_BYTES
-from shards.sources import img2dataset
+from shards.sources import img2dataset, video2dataset
 from shards.spool import HELD_BYTES, spooled
 from shards.tar import MAX_MEMBER_BYTES, Account
 from shards.tar_header import clean_name, shown_name
 
 EXTENSIONS = {"image": PICTURES, "video": CLIPS}
 TARS = {"image": "datacomp", "video": "webvid"}
-META = img2dataset.Mapped(text=img2dataset.TEXT, numbers=img2dataset.NUMBERS)
+META = {
+    "image": img2dataset.Mapped(text=img2dataset.TEXT, numbers=img2dataset.NUMBERS),
+    "video": img2dataset.Mapped(text=video2dataset.TEXT, numbers=video2dataset.NUMBERS),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,11 @@ class Folder:
     def read(self, shard: ShardInput, open_blob: OpenBlob) -> FolderReading:
         """One shard's pictures. Its objects are opened one by one while it is iterated."""
         return FolderReading(
-            shard=shard, open_blob=open_blob, meta_of=META, max_member_bytes=self.max_member_bytes, kind=self.kind
+            shard=shard,
+            open_blob=open_blob,
+            meta_of=META[self.kind],
+            max_member_bytes=self.max_member_bytes,
+            kind=self.kind,
         )
 
 
@@ -143,8 +150,8 @@ class FolderReading:
         return key
 
     def _media(self, url: str, size: int, etag: str) -> tuple[bytes, Spooled | None]:
-        """An object's bytes; of a large one its beginning, and the file that all of it lies in."""
-        if size <= HELD_BYTES:
+        """An object's bytes; of a large clip its beginning, and the file that all of it lies in."""
+        if size <= HELD_BYTES or self.kind == "image":
             return self._bytes(url, size, etag), None
         beginning, large = spooled(self._planned(url, size, etag).chunks())
         self._whole(url, size, large.size)

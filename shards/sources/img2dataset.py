@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,7 +24,6 @@ NUMBERS: Fields = (
     *(("punsafe", "punsafe"), ("PUNSAFE", "punsafe")),
     *(("pwatermark", "pwatermark"), ("PWATERMARK", "pwatermark")),
 )
-_URL_NAMES = tuple(theirs for theirs, ours in TEXT if ours == "url")
 _SIGNING = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 _SIGNED_WITH = frozenset({"awsaccesskeyid", "googleaccessid", "expires", "key-pair-id", "policy", "security-token"})
 _AZURE = frozenset(
@@ -38,6 +37,10 @@ class Mapped:
 
     text: Fields
     numbers: Fields
+    _urls: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_urls", tuple(theirs for theirs, ours in self.text if ours == "url"))
 
     def __call__(self, caption: str | None, sidecar: Mapping[str, Any] | None) -> dict[str, Any]:
         meta: dict[str, Any] = {}
@@ -48,7 +51,7 @@ class Mapped:
             for theirs, ours in self.numbers:
                 if theirs in sidecar and ours not in meta and type(sidecar[theirs]) in (int, float):
                     meta[ours] = sidecar[theirs]
-            meta["sidecar"] = _without_signatures(sidecar)
+            meta["sidecar"] = _without_signatures(sidecar, self._urls)
         if caption:
             meta["caption"] = caption
         if "url" in meta:
@@ -56,8 +59,8 @@ class Mapped:
         return meta
 
 
-def _without_signatures(sidecar: Mapping[str, Any]) -> Mapping[str, Any]:
-    urls = {name: sidecar[name] for name in _URL_NAMES if isinstance(sidecar.get(name), str)}
+def _without_signatures(sidecar: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:
+    urls = {name: sidecar[name] for name in names if isinstance(sidecar.get(name), str)}
     public = {name: public_url(url) for name, url in urls.items()}
     return sidecar if public == urls else {**sidecar, **public}
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from captioner.types import ShardInput
-from shards.blob import Listed, OpenBlob, open_planned
+from shards.blob import Listed, OpenBlob
 from shards.samples import TarReading
 from shards.sources import img2dataset
-from shards.sources.tars import plan_tars
+from shards.sources.tars import plan_tars, read_tar
 from shards.tar import MAX_MEMBER_BYTES
 
 META = img2dataset.Mapped(
@@ -32,7 +32,4 @@ class Laion:
 
     def read(self, shard: ShardInput, open_blob: OpenBlob) -> TarReading:
         """One tar's samples. Raises SourceError for another object than the planned one."""
-        blob = open_planned(shard, open_blob)
-        return TarReading(
-            blob, shard=shard.shard, meta_of=META, take=shard.take, max_member_bytes=self.max_member_bytes
-        )
+        return read_tar(shard, open_blob, META, self.max_member_bytes)

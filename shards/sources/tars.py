@@ -1,16 +1,17 @@
-"""Tars found under an input become planned shards, each with a name that no other has."""
+"""Tars found under an input become planned shards, each with a name that no other has, and are read as planned."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
 from captioner.errors import Refused
-from captioner.types import ShardInput
-from shards.blob import Listed
+from captioner.types import Kind, ShardInput
+from shards.blob import Listed, OpenBlob, open_planned
+from shards.samples import PICTURES, MetaOf, TarReading
 
 MAX_NAME = 120  # characters: attempt ids and endings are added, and file systems stop at 255 bytes
 _FOLDERS = 3  # so many names from the end of a path may be used to tell two shards apart
@@ -24,11 +25,30 @@ def plan_tars(listing: Sequence[Listed]) -> list[ShardInput]:
     )
     if not tars:
         seen = f"{len(listing)} objects, such as {listing[0].url}" if listing else "nothing at all"
-        raise Refused(f"no *.tar under the input, but {seen}; for plain pictures there is pipelines/recap_folder.py")
+        plain = "for plain pictures there is pipelines/recap_folder.py, for plain clips pipelines/recap_clips.py"
+        raise Refused(f"no *.tar under the input, but {seen}; {plain}")
     names = shard_names([tar.url for tar in tars])
     return [
         ShardInput(shard=name, url=tar.url, size=tar.size, etag=tar.etag) for name, tar in zip(names, tars, strict=True)
     ]
+
+
+def read_tar(
+    shard: ShardInput,
+    open_blob: OpenBlob,
+    meta_of: MetaOf,
+    max_member_bytes: int,
+    media: Mapping[str, Kind] = PICTURES,
+) -> TarReading:
+    """One tar's samples, see TarReading. Raises SourceError for another object than the planned one."""
+    return TarReading(
+        open_planned(shard, open_blob),
+        shard=shard.shard,
+        meta_of=meta_of,
+        take=shard.take,
+        max_member_bytes=max_member_bytes,
+        media=media,
+    )
 
 
 def shard_names(urls: Sequence[str]) -> list[str]:

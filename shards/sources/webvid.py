@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from captioner.types import ShardInput
-from shards.blob import Listed, OpenBlob, open_planned
+from shards.blob import Listed, OpenBlob
 from shards.samples import CLIPS, TarReading
 from shards.sources import img2dataset, video2dataset
-from shards.sources.tars import plan_tars
+from shards.sources.tars import plan_tars, read_tar
 
 # The page title is the caption; page_dir is the page's folder at the stock agency.
 META = img2dataset.Mapped(
@@ -31,11 +31,4 @@ class Webvid:
 
     def read(self, shard: ShardInput, open_blob: OpenBlob) -> TarReading:
         """One tar's samples. Raises SourceError for another object than the planned one."""
-        return TarReading(
-            open_planned(shard, open_blob),
-            shard=shard.shard,
-            meta_of=META,
-            take=shard.take,
-            max_member_bytes=self.max_member_bytes,
-            media=CLIPS,
-        )
+        return read_tar(shard, open_blob, META, self.max_member_bytes, CLIPS)

@@ -14,6 +14,7 @@ from captioner.errors import EngineError, EngineUnavailable, Refused
 TICK_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 0.25
 CANARY_SECONDS, CANARY_ANSWERS = 2.0, 2.0  # a canary has so long at least, and so many of the usual answer times
+CLOSED = ("starting", "ejected")  # states out of which a proof leads
 RETRIES_A_SECOND = 1.0  # beyond the share, so that a retry never waits for answers that cannot come
 
 
@@ -51,10 +52,11 @@ class Keeper:
         least, most = FIRST_BACKOFF_SECONDS, self._settings.probe_seconds
         jitter = random.Random(member.name)
         delay = least * 2 ** (member.relapses - 1) if member.relapses > 1 else 0.0
-        while member.state in ("starting", "ejected"):
+        while member.state in CLOSED:
             await asyncio.sleep(min(delay, most) * jitter.uniform(0.75, 1.25))
             delay = max(least, min(2 * delay, most))
-            if member.state in ("starting", "ejected") and await self._serves(member):
+            # Looked at again after the proof, which takes seconds: who has to leave meanwhile does not come back.
+            if member.state in CLOSED and await self._serves(member) and member.state in CLOSED:
                 member.state, member.progress = "serving", self._loop.time()
                 self.known.set()
                 self.dispatch.pump()

@@ -89,12 +89,14 @@ class Pool:
 
         What drains is not there any more: a name that is wanted again meanwhile joins anew, at once.
         """
-        there = {each.name for each in self._open.dispatch.members if each.state != "draining"}
+        there = {each.name: each for each in self._open.dispatch.members if each.state != "draining"}
         for replica in replicas:
             if replica.name not in there:
                 self._join(replica)
-        wanted = {each.name for each in replicas}
-        await asyncio.gather(*(self.drain(name) for name in there - wanted))
+        leaving = [there[name] for name in there.keys() - {each.name for each in replicas}]
+        for member in leaving:  # at once: who is told the same twice finds them gone
+            member.state = "draining"
+        await asyncio.gather(*map(self._emptied, leaving))
 
     async def drain(self, name: str) -> None:
         """Send a replica nothing more, wait for what it has, and let go of it. Raises KeyError for an unknown name."""
@@ -103,6 +105,10 @@ class Pool:
         if member is None:
             raise KeyError(f"no replica {name!r} here; there is {', '.join(each.name for each in members)}")
         member.state = "draining"
+        await self._emptied(member)
+
+    async def _emptied(self, member: Member) -> None:
+        members = self._open.dispatch.members
         while member.flights:
             await asyncio.sleep(DRAIN_SECONDS)
         if member in members:
