@@ -79,9 +79,14 @@ class Headed(H11Protocol):
             self._watch()
 
     def on_response_complete(self) -> None:
-        """Between two requests uvicorn's own clock runs; who waits there gives way to a new connection."""
+        """Between two requests uvicorn's own clock runs; who waits there gives way to a new connection.
+
+        Who still owes the body of a request that has its answer is done with: no clock of anybody's would run for it.
+        """
         super().on_response_complete()
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
+        elif self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._unwatch()
             self._lobby.silent(self, silent=True)
 
@@ -98,8 +103,12 @@ class Headed(H11Protocol):
             self._stalled = None
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be parsed; msg is uvicorn's and is not shown."""
-        self._answer("bad_request")
+        """What cannot be parsed; msg is uvicorn's and is not shown. A body that breaks after its answer gets no other
+        one."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._answer("bad_request")
+        else:
+            self.transport.close()
 
     def hang_up(self, reason: str) -> None:
         """Say why, where that can still be said, and close."""

@@ -68,6 +68,40 @@ def test_clients_that_ask_and_never_read_are_cut_off_and_their_places_go_to_othe
     asyncio.run(scene())
 
 
+def test_connections_that_owe_a_body_after_its_answer_are_closed_and_keep_no_place() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            reader, writer = await asyncio.open_connection("127.0.0.1", there.port)
+            writer.write(b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500000\r\n\r\n")
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 404 ")
+            ending = asyncio.create_task(reader.read())
+            async with asyncio.timeout(10):
+                while not ending.done():
+                    writer.write(b"x")
+                    await asyncio.sleep(0.1)
+            with suppress(ConnectionError):
+                assert await ending == b""
+            writer.close()
+
+    asyncio.run(scene())
+
+
+def test_a_body_that_breaks_after_its_answer_gets_no_second_answer() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            reader, writer = await asyncio.open_connection("127.0.0.1", there.port)
+            head = b"POST /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer.write(head + b"5\r\nhello\r\n")
+            first = await reader.readuntil(b"}")
+            writer.write(b"no chunk\r\n")
+            with suppress(ConnectionError):
+                first += await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            assert first.startswith(b"HTTP/1.1 404 ") and first.count(b"HTTP/1.1") == 1
+
+    asyncio.run(scene())
+
+
 def test_a_burst_of_connections_leaves_no_more_open_than_there_may_be() -> None:
     async def scene() -> None:
         async with served(*FAKE, "--connections", "5") as there:
