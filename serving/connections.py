@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import h11
@@ -12,6 +15,27 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serving.problems import MEDIA_TYPE, Problem
 from serving.settings import Bounds
+
+log = logging.getLogger("recap")
+
+OWN_FILES = 256  # open files beside connections: libraries, decoders, connections to engines
+
+
+def within_files(bounds: Bounds) -> Bounds:
+    """The bounds, with no more connections than this process may have files for, once its own limit is raised.
+
+    With no file left nobody would be let in, and nobody silent would make room either.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = OWN_FILES + bounds.held_mib  # a body has a file from its first MiB on
+    wanted = own + bounds.connections
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        own, wanted = min(own, hard // 2), hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted - own < bounds.connections:
+        log.warning("connections: most=%d, for this process may have %d open files", wanted - own, wanted)
+    return replace(bounds, connections=min(bounds.connections, wanted - own))
 
 
 class Lobby:

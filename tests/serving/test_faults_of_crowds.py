@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from contextlib import suppress
 
+import aiohttp
 import pytest
 
 from serving.admission import Admission
 from serving.keys import Key
 from serving.problems import Problem
 from serving.shares import Shares
-from tests.serving.served import FAKE, served
+from tests.serving.served import FAKE, in_a_process, served
 
 
 def test_who_leaves_the_queue_leaves_nothing_that_breaks_who_comes_after() -> None:
@@ -123,6 +125,31 @@ def test_a_burst_of_connections_leaves_no_more_open_than_there_may_be() -> None:
             finally:
                 for one in burst:
                     one.close()
+
+    asyncio.run(scene())
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, int(sys.argv.pop(1))))
+from pipelines.cli import recap
+sys.exit(recap())
+"""
+
+
+@pytest.mark.parametrize("hard", [resource.getrlimit(resource.RLIMIT_NOFILE)[1], 320])
+def test_with_few_files_silent_connections_still_make_room_for_others(hard: int) -> None:
+    async def scene() -> None:
+        async with in_a_process(*FAKE, program=("-c", FEW_FILES, str(hard))) as (_, url):
+            port = int(url.rpartition(":")[2])
+            silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(340)]
+            for _, writer in silent:
+                writer.write(b"GET / HT")
+            timeout = aiohttp.ClientTimeout(total=8)
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/livez") as response:
+                assert response.status == 200
+            for _, writer in silent:
+                writer.close()
 
     asyncio.run(scene())
 
