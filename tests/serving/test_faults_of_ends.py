@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from captioner.errors import ModelChanged
+from serving.commands import UPLOADED, options_of
+from serving.server import server_of
 from tests.scripted_engine import ScriptedEngine, caption, hang
-from tests.serving.served import FAKE, jpeg, served
+from tests.serving.served import FAKE, Served, jpeg, served
 from tests.serving.test_captions import scripted
 
 
@@ -65,6 +68,24 @@ def test_an_engine_that_serves_another_model_all_at_once_ends_the_service_with_t
                 await there.server.until_asked()
             lost = there.server.service.engine.lost
             assert isinstance(lost, ModelChanged) and lost.exit_code == 2
+
+    asyncio.run(scene())
+
+
+def test_what_another_engine_still_works_on_when_one_is_lost_gets_a_504_and_no_bare_500() -> None:
+    async def scene() -> None:
+        async with ScriptedEngine(otherwise=hang()) as engine, aiohttp.ClientSession() as session:
+            server = server_of(UPLOADED, options_of(["--port", "0", *scripted(engine, "--drain-seconds", "1")]))
+            async with server.running() as place:
+                there = Served(url=place.url, server=server, session=session, metrics="")
+                await there.ready()
+                ask = asyncio.create_task(there.upload(jpeg()))
+                while not engine.asked:
+                    await asyncio.sleep(0.01)
+                server.service.engine.lost = ModelChanged("as a second engine would have it")
+                await server.until_asked()
+            found = await ask
+            assert (found.status, found.reason) == (504, "deadline_exceeded")
 
     asyncio.run(scene())
 
