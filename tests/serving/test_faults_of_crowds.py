@@ -43,6 +43,30 @@ def test_who_leaves_the_queue_leaves_nothing_that_breaks_who_comes_after() -> No
     asyncio.run(scene())
 
 
+def test_room_that_has_grown_is_given_to_who_waits_when_the_next_one_comes() -> None:
+    async def scene() -> None:
+        room, inside, hold = [1], [], asyncio.Event()
+        admission, deadline = Admission(lambda: room[0], queue=64), asyncio.get_running_loop().time() + 30
+
+        async def one(tenant: str) -> None:
+            async with admission.enter(tenant, deadline):
+                inside.append(tenant)
+                await hold.wait()
+
+        tasks = [asyncio.create_task(one(tenant)) for tenant in ("first", "waiter")]
+        await asyncio.sleep(0)
+        room[0] = 8
+        tasks.append(asyncio.create_task(one("last")))
+        async with asyncio.timeout(5):
+            while len(inside) < 3:
+                await asyncio.sleep(0)
+        hold.set()
+        await asyncio.gather(*tasks)
+        assert inside[0] == "first" and admission.working == admission.waiting == 0
+
+    asyncio.run(scene())
+
+
 def test_clients_that_ask_and_never_read_are_cut_off_and_their_places_go_to_others() -> None:
     async def scene() -> None:
         async with served(*FAKE, "--connections", "3", "--body-seconds", "0.5") as there:
