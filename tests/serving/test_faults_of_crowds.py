@@ -128,6 +128,24 @@ def test_a_body_that_breaks_after_its_answer_gets_no_second_answer() -> None:
     asyncio.run(scene())
 
 
+def test_scrapers_that_say_nothing_keep_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.metrics._Scrape.timeout", 0.3)
+
+    async def scene() -> None:
+        async with served("--engine", "fake", "--metrics-port", "0") as there:
+            host, port = there.metrics.removeprefix("http://").removesuffix("/metrics").split(":")
+            silent = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+            async with asyncio.timeout(10):
+                for reader, _ in silent:
+                    assert await reader.read() == b""  # and with it its thread
+            async with there.session.get(there.metrics) as response:
+                assert response.status == 200 and "recap_service_ready 1.0" in await response.text()
+            for _, writer in silent:
+                writer.close()
+
+    asyncio.run(scene())
+
+
 def test_a_burst_of_connections_leaves_no_more_open_than_there_may_be() -> None:
     async def scene() -> None:
         async with served(*FAKE, "--connections", "5") as there:
