@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
 from contextlib import suppress
 
@@ -173,16 +172,15 @@ def test_a_burst_of_connections_leaves_no_more_open_than_there_may_be() -> None:
 
 FEW_FILES = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (300, int(sys.argv.pop(1))))
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 320))
 from pipelines.cli import recap
 sys.exit(recap())
 """
 
 
-@pytest.mark.parametrize("hard", [resource.getrlimit(resource.RLIMIT_NOFILE)[1], 320])
-def test_with_few_files_silent_connections_still_make_room_for_others(hard: int) -> None:
+def test_with_few_files_silent_connections_still_make_room_for_others() -> None:
     async def scene() -> None:
-        async with in_a_process(*FAKE, program=("-c", FEW_FILES, str(hard))) as (_, url):
+        async with in_a_process(*FAKE, program=("-c", FEW_FILES)) as (_, url):
             port = int(url.rpartition(":")[2])
             silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(340)]
             for _, writer in silent:

@@ -13,7 +13,7 @@ from captioner.errors import Refused
 from serving.keys import Key, Keyring, add_key, hashed, read_keys, write_keys
 from serving.problems import Problem
 from serving.shares import Shares
-from tests.scripted_engine import ScriptedEngine, caption, hang
+from tests.scripted_engine import ScriptedEngine, caption, gated, hang
 from tests.serving.served import FAKE, in_base64, jpeg, served
 from tests.serving.test_captions import scripted
 
@@ -146,8 +146,9 @@ def test_tenants_that_wait_take_turns() -> None:
 
 def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_livez() -> None:
     async def scene() -> None:
+        gate = asyncio.Event()
         async with (
-            ScriptedEngine(otherwise=caption(seconds=1.5)) as engine,
+            ScriptedEngine(otherwise=gated(gate, caption())) as engine,
             served(*scripted(engine, "--pace.slots", "2", "--queue", "2", "--pace.decoders", "1")) as there,
         ):
             room = there.server.service._room() + 2
@@ -157,6 +158,7 @@ def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_li
             found = await there.upload(jpeg(99))
             assert (found.status, found.reason) == (503, "overloaded") and int(found.headers["retry-after"]) >= 1
             assert (await there.get("/readyz")).status == 503 and (await there.get("/livez")).status == 200
+            gate.set()
             assert [each.status for each in await asyncio.gather(*asks)] == [200] * room
             assert len(engine.asked) == room and (await there.get("/readyz")).status == 200
 
@@ -171,7 +173,8 @@ def test_a_deadline_that_the_queue_cannot_meet_is_refused_before_the_body_is_rea
             await asyncio.sleep(0.2)
             found = await there.upload(jpeg(99), X_Deadline_Seconds="1")
             assert (found.status, found.reason) == (503, "overloaded") and int(found.headers["retry-after"]) >= 1
-            await asyncio.gather(*asks)
+            for ask in asks:
+                ask.cancel()
 
     asyncio.run(scene())
 

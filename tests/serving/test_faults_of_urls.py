@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tests.serving.served import FAKE, jpeg, served
 
 PUBLIC = "127.0.0.2"  # stands for a public server: a network that is allowed by name
 MIB = 2**20
+TLS = ssl.create_default_context()  # reading the machine's certificates takes 30 ms
 FORBIDDEN = ["127.0.0.1", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.100.100.200",
              "0.0.0.0", "0.1.2.3", "192.0.0.8", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
              "168.63.129.16", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
@@ -73,7 +75,7 @@ class Site:
     def fetcher(self, **changes: object) -> Fetcher:
         told = {"allow_urls": True, "url_http": True, "url_networks": f"{PUBLIC}/32", "url_ports": str(self.port)}
         asked = Fetching(**{**told, "url_seconds": 2.0, **changes})  # type: ignore[arg-type]
-        return Fetcher(settings=asked, most_bytes=MIB, resolve=self.resolve)
+        return Fetcher(settings=asked, most_bytes=MIB, resolve=self.resolve, tls=TLS)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
