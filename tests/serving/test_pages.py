@@ -158,6 +158,24 @@ def test_the_page_works_by_keyboard_alone_and_cancels_what_is_under_way(chromium
     chromium.run(scene)
 
 
+def test_where_there_is_no_clipboard_a_command_is_selected_and_without_scripts_the_page_says_what_to_do(
+    chromium: Chromium,
+) -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there, chromium.at(there) as page:
+            await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+            await page.click("button[data-copy=curl]")
+            await page.wait_for_function("() => getSelection().toString().includes('image=@picture.jpg')")
+            assert await page.inner_text("button[data-copy=curl]") == "Selected"
+            bare = await chromium.browser.new_context(java_script_enabled=False)
+            plain = await bare.new_page()
+            await plain.goto(there.url)
+            assert "needs JavaScript" in await plain.inner_text("main")
+            await bare.close()
+
+    chromium.run(scene)
+
+
 def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(chromium: Chromium, tmp_path: Path) -> None:
     store = half_a_run(tmp_path, "--fake.looping", "0.3", shards=3)
 
