@@ -1,9 +1,9 @@
-"""The service beside its engine: CPU and time that it adds, three times its capacity, and 1,000 stalled connections.
+"""The service beside its engine: CPU and time that it adds, three times its capacity, 1,000 stalled connections, a run.
 
-    python -m benchmarks.bench_service [--soak 600]
+    python -m benchmarks.bench_service [--soak 600] [--only overhead|overload|stalls|batch]
 
 The engine is a stub of 64 slots in another process, the client is a third one. Each figure and what stands beside it
-are of one run.
+are of one run. `batch` is a service and a run of DataComp on a local Ray at the same two stubs of 8 slots.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.service_client import picture
+from benchmarks.service_client import commented, picture
 from captioner.engines.replica import HttpReplica
 from captioner.media.decoders import DecoderPool
 from captioner.presets import preset
 from captioner.recipe import Limits
 from captioner.request import request_for
 from captioner.types import Sample
+from shards.pack import Packed, tar_of
+from shards.store import Store
 
 ROOT = Path(__file__).parents[1]
 WARM_SECONDS = 6.0
@@ -61,9 +64,9 @@ def percentile(times: list[float], share: float) -> float:
 
 
 @contextmanager
-def stub(speed: float) -> Iterator[str]:
+def stub(speed: float, **more: Any) -> Iterator[str]:
     """A stub engine's URL."""
-    command = [sys.executable, str(ROOT / "benchmarks/stub_server.py"), json.dumps({"speed": speed})]
+    command = [sys.executable, str(ROOT / "benchmarks/stub_server.py"), json.dumps({"speed": speed, **more})]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -214,13 +217,91 @@ def stalls(seconds: float) -> None:
         print(f"8/s: p99 {one * 1000:.0f} ms; with 1,000 stalled connections {two * 1000:.0f} ms: {two / one:.2f}x")
 
 
+BATCH_SPEED, BATCH_SLOTS = 1.5, 8  # two such stubs answer 24 requests a second, and not our CPU is what is full
+BATCH_SHARD = 250
+INTERACTIVE = 0.1  # of what the stubs can do
+# Of answers of 0.7 s: the windows of pools find their size in some 20 s.
+BATCH_WARM_SECONDS = 25.0
+
+
+@contextmanager
+def batch(folder: Path, engines: str, samples: int) -> Iterator[None]:
+    """A run of DataComp on a local Ray, over so many pictures, since it has answers; stopped in good order."""
+    media = picture(SMALL)
+    for first in range(0, samples, BATCH_SHARD):
+        packed = [
+            Packed(key=f"{number:09d}", extension="jpg", media=commented(media, f"{number}"), caption="alt", fields={})
+            for number in range(first, first + BATCH_SHARD)
+        ]
+        Store(str(folder / "in")).create(f"{first:09d}.tar", tar_of(packed))
+    command = [sys.executable, str(ROOT / "pipelines/recap_datacomp.py"), "--address", "local", "--pace.workers", "1"]
+    command += ["--input", str(folder / "in"), "--output", str(folder / "out"), "--without", "resolution"]
+    command += ["--engine", "openai", "--model", "stub", "--preset", "qwen2-vl", "--endpoints", engines]
+    before = answered(engines)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        while answered(engines) <= before + 2 * BATCH_SLOTS:  # the proofs of replicas are answers too
+            assert process.poll() is None, "the run ended before it began"
+            time.sleep(0.2)
+        yield
+        assert process.poll() is None, "the run ended before it was measured"
+        process.terminate()
+
+
+def answered(engines: str) -> int:
+    """Answers that the stubs gave to requests without a number: the run's."""
+    total = 0
+    for each in engines.split(","):
+        with urllib.request.urlopen(f"{each}/answered", timeout=5) as response:
+            total += json.load(response)["answered"]
+    return total
+
+
+def beside_a_run(seconds: float) -> None:
+    """A service and a run at the same two stubs: what each has alone, and together."""
+    capacity = 2 * BATCH_SPEED * BATCH_SLOTS
+    plan: dict[str, Any] = {"rate": INTERACTIVE * capacity, "seconds": seconds, "side": SMALL, "numbered": True}
+    settings = {"speed": BATCH_SPEED, "slots": BATCH_SLOTS, "drawn": True}
+    with tempfile.TemporaryDirectory(prefix="recap-bench-") as name, stub(**settings) as one, stub(**settings) as two:
+        engines = f"{one},{two}"
+        with service(engines) as (url, _):
+            client(url, at_once=16, seconds=5, side=SMALL, salt="warm", numbered=True)
+            alone = client(url, salt="alone", **plan)
+            samples = int(capacity * (BATCH_WARM_SECONDS + 2.5 * seconds) * 1.2) // BATCH_SHARD * BATCH_SHARD
+            with batch(Path(name), engines, samples):
+                time.sleep(BATCH_WARM_SECONDS)
+                first = _rate(engines, lambda: time.sleep(seconds / 2))
+                found: list[Found] = []
+                beside = _rate(engines, lambda: found.append(client(url, salt="together", **plan)))
+                last = _rate(engines, lambda: time.sleep(seconds / 2))
+    one_p99, two_p99 = (percentile(each.times(200), 0.99) for each in (alone, found[0]))
+    print(f"interactive, {plan['rate']:.1f}/s of {capacity:.0f}: {len(found[0].times(200))} answers, p50 "
+          f"{percentile(alone.times(200), 0.5):.2f} s alone, {percentile(found[0].times(200), 0.5):.2f} s with a run; "
+          f"others {_others(alone)}, {_others(found[0])}")  # fmt: skip
+    print(f"  p99 {one_p99:.2f} s alone, {two_p99:.2f} s with a run: {two_p99 / one_p99:.2f}x")
+    undisturbed = (first + last) / 2  # before and after, so that a machine or a window that grows does not flatter
+    print(f"batch: {first:.1f} and {last:.1f} samples/s alone before and after, {undisturbed / capacity:.0%} of what "
+          f"the stubs can do; {beside:.1f} with the service between: {beside / undisturbed:.0%}")  # fmt: skip
+
+
+def _rate(engines: str, meanwhile: Callable[[], None]) -> float:
+    """Answers to the run a second, while this goes on."""
+    before, began = answered(engines), time.monotonic()
+    meanwhile()
+    return (answered(engines) - before) / (time.monotonic() - began)
+
+
 def main() -> None:
-    """All of it, in some two minutes; --soak SECONDS more at three times the capacity."""
+    """All of it, in some four minutes; --soak SECONDS more at three times the capacity."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--soak", type=float, default=0.0)
     parser.add_argument("--only", default="")
     chosen = parser.parse_args()
-    parts = {"overhead": overhead, "overload": lambda: overload(26.0, chosen.soak), "stalls": lambda: stalls(9.0)}
+    parts: dict[str, Callable[[], None]] = {
+        "overhead": overhead,
+        "overload": lambda: overload(26.0, chosen.soak),
+        "stalls": lambda: stalls(9.0),
+        "batch": lambda: beside_a_run(20.0),
+    }
     for name, part in parts.items():
         if chosen.only in ("", name):
             part()

@@ -33,10 +33,17 @@ def picture(side: int = SIDE) -> bytes:
     return out.getvalue()
 
 
+def commented(media: bytes, words: str) -> bytes:
+    """A JPEG with a comment, so that it is none of the others."""
+    comment = words.encode()
+    return media[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + media[2:]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """side: of the picture, in px. at_once: requests always under way. rate: requests a second, sent whatever becomes
-    of them. stalled: connections that send half a head and nothing more.
+    of them. stalled: connections that send half a head and nothing more. numbered: each brings a prompt with its
+    number, by which a stub knows how long it has to take: the same in every run.
     """
 
     seconds: float
@@ -44,6 +51,7 @@ class Plan:
     at_once: int = 0
     rate: float = 0.0
     stalled: int = 0
+    numbered: bool = False
     salt: str = ""
 
 
@@ -91,11 +99,13 @@ class Load:
 
     async def _one(self, session: aiohttp.ClientSession) -> None:
         self.sent += 1
-        comment = f"{self.plan.salt}/{self.sent}".encode()
-        media = self.media[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + self.media[2:]
+        media = commented(self.media, f"{self.plan.salt}/{self.sent}")
+        fields: dict[str, Any] = {"image": media}
+        if self.plan.numbered:
+            fields["prompt"] = f"Describe picture {self.sent} in detail."
         began = time.monotonic()
         try:
-            async with session.post(f"{self.url}/v1/captions", data={"image": media}) as response:
+            async with session.post(f"{self.url}/v1/captions", data=fields) as response:
                 await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError):

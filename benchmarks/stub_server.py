@@ -2,8 +2,10 @@
 
     python benchmarks/stub_server.py '{"speed": 0.5, "dies_at": 3}'      prints its port
 
-It finds `picture N` near the start of the body and answers after the N-th of lognormal times (mean 1 s, sigma 0.6) over
-its speed, first come first served in 64 slots. It speaks just enough HTTP/1.1 to cost little beside its clients.
+It finds `picture N` near the start or the end of the body and answers after the N-th of lognormal times (mean 1 s,
+sigma 0.6) over its speed, first come first served in 64 slots. Requests without a number have the 0th time, or with
+`drawn` one after the other; GET tells how many of them were answered. It speaks just enough HTTP/1.1 to cost little
+beside its clients.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from dataclasses import dataclass, field
 SLOTS, SIGMA = 64, 0.6
 NUMBER = re.compile(rb"picture (\d+)")
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-NEAR = 4096  # bytes from the start of a body in which its number stands
+NEAR = 4096  # bytes from the start or the end of a body in which its number stands
+DRAWN = 10**9  # requests without a number are numbered from here on, where they are drawn
 
 
 def answer_seconds(number: int) -> float:
@@ -42,6 +45,10 @@ class Stub:
     broken: float = 0.0
     most_waiting: float = math.inf
     salt: int = 0
+    slots: int = SLOTS
+    drawn: bool = False
+    asked: int = 0  # without a number
+    answered: int = 0  # of those
     working: int = 0
     waiting: deque[tuple[Exchange, int]] = field(default_factory=deque)
     began: float | None = None
@@ -54,7 +61,7 @@ class Stub:
             self.began = loop.time()
             if self.dies_at < math.inf:
                 loop.call_later(self.dies_at, os._exit, 1)
-        if self.working < SLOTS:
+        if self.working < self.slots:
             self.start(exchange, number)
         elif len(self.waiting) < self.most_waiting:
             self.waiting.append((exchange, number))
@@ -73,6 +80,7 @@ class Stub:
         if self.hanging():
             return
         exchange.timer = None
+        self.answered += number == 0 or number > DRAWN
         first = number not in self.seen
         self.seen.add(number)
         if first and random.Random(f"{self.salt}/{number}").random() < self.broken:
@@ -88,6 +96,13 @@ class Stub:
             exchange, number = self.waiting.popleft()
             if not exchange.gone:
                 return self.start(exchange, number)
+
+    def number_of(self, found: re.Match[bytes] | None) -> int:
+        """Which of the answer times a request has."""
+        if found is not None:
+            return int(found[1])
+        self.asked += 1
+        return DRAWN + self.asked if self.drawn else 0
 
     def hanging(self) -> bool:
         """Whether nothing comes out of it any more."""
@@ -123,6 +138,7 @@ class Exchange(asyncio.Protocol):
         self._head = bytearray()
         self._wanted = 0
         self._body = bytearray()
+        self._end = b""
         self._left = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -148,16 +164,18 @@ class Exchange(asyncio.Protocol):
             is_ask = self._head.startswith(b"POST")
             self._head.clear()
             self._body.clear()
+            self._end = b""
             if not is_ask:
                 if not self.stub.hanging():
-                    self.reply(200, b'{"data": [{"id": "stub"}]}')
+                    self.reply(200, b'{"data": [{"id": "stub"}], "answered": %d}' % self.stub.answered)
                 return
         if len(self._body) < NEAR:
             self._body += data[:NEAR]
+        self._end = (self._end + data[-NEAR:])[-NEAR:]
         self._left -= len(data)
         if not self._left:
-            found = NUMBER.search(self._body)
-            self.stub.take(self, int(found[1]) if found else 0)
+            found = NUMBER.search(self._body) or NUMBER.search(self._end)
+            self.stub.take(self, self.stub.number_of(found))
 
     def reply(self, status: int, body: bytes) -> None:
         """Send a whole answer."""

@@ -58,6 +58,7 @@ class Admission:
         loop = asyncio.get_running_loop()
         came = loop.time()
         self.look(deadline)
+        self._let_in()  # the room may have grown since the last one left
         if self.waiting or self.working >= self._room():
             await self._wait(tenant, deadline)
         else:

@@ -28,7 +28,14 @@ LEFT = 499  # for the log and the metrics: nobody is there to read it
 
 def application(front: Front) -> FastAPI:
     """The routes over one front."""
-    app = FastAPI(title="Recap", version=version("recap"), docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Recap",
+        version=version("recap"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # it would redirect to whichever Host the client named
+    )
     app.state.front = front
     for routes in (captions, chat, health, pages):
         app.include_router(routes.router)

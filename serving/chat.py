@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from captioner.prompts import MAX_CHARACTERS
 from serving.answers import PNG_EXAMPLE, problems
-from serving.bodies import MOST_TOKENS, MOST_URL, Wish, checked_prompt, from_base64, plain
+from serving.bodies import MOST_TOKENS, MOST_URL, Wish, checked_prompt, from_base64, from_json
 from serving.captions import ASKING, LOOKING, media_of
 from serving.front import Front, body_of, front_of, json_response, problem_response, while_connected
 from serving.keys import Key
@@ -124,7 +124,7 @@ async def _completed(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Problem("unsupported_media_type")
         async with body_of(request, deadline) as body:
-            asked = _asked(body)
+            asked = from_json(ChatBody, body)
             wish = _wish(front, asked)
             answer = await while_connected(request, _answer(front, key, wish, deadline))
     model = front.service.recipe.model
@@ -132,15 +132,6 @@ async def _completed(request: Request) -> Response:
         headers = {"Cache-Control": "no-store"}
         return StreamingResponse(_events(answer, model), media_type="text/event-stream", headers=headers)
     return json_response(_completion(answer, model), {"Cache-Control": "no-store"})
-
-
-def _asked(body: bytes) -> ChatBody:
-    try:
-        return ChatBody.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise Problem("bad_request_body", f"{plain(where)}: {plain(first['msg'])}") from None
 
 
 async def _answer(front: Front, key: Key, wish: Wish, deadline: float) -> Answer:

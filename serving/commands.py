@@ -16,6 +16,7 @@ from rich.console import Console
 from captioner.errors import Refused
 from pipelines.options import Captioned, options_class
 from pipelines.recap_folder import FOLDER
+from serving.connections import within_files
 from serving.keys import SCOPES, Key, add_key
 from serving.server import Server, server_of
 from serving.settings import Bounds, Fetching, Listening
@@ -37,7 +38,7 @@ def serve(words: Sequence[str], console: Console) -> int:
     options = options_of(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server = server_of(UPLOADED, options)
+    server = server_of(UPLOADED, replace(options, bounds=within_files(options.bounds)))
     asyncio.run(_run(server, console))
     if server.service.engine.lost is not None:
         raise server.service.engine.lost

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import h11
@@ -12,6 +15,27 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from serving.problems import MEDIA_TYPE, Problem
 from serving.settings import Bounds
+
+log = logging.getLogger("recap")
+
+OWN_FILES = 256  # open files beside connections: libraries, decoders, connections to engines
+
+
+def within_files(bounds: Bounds) -> Bounds:
+    """The bounds, with no more connections than this process may have files for, once its own limit is raised.
+
+    With no file left nobody would be let in, and nobody silent would make room either.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    own = OWN_FILES + bounds.held_mib  # a body has a file from its first MiB on
+    wanted = own + bounds.connections
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        own, wanted = min(own, hard // 2), hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted - own < bounds.connections:
+        log.warning("connections: most=%d, for this process may have %d open files", wanted - own, wanted)
+    return replace(bounds, connections=min(bounds.connections, wanted - own))
 
 
 class Lobby:
@@ -79,9 +103,14 @@ class Headed(H11Protocol):
             self._watch()
 
     def on_response_complete(self) -> None:
-        """Between two requests uvicorn's own clock runs; who waits there gives way to a new connection."""
+        """Between two requests uvicorn's own clock runs; who waits there gives way to a new connection.
+
+        Who still owes the body of a request that has its answer is done with: no clock of anybody's would run for it.
+        """
         super().on_response_complete()
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
+        elif self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._unwatch()
             self._lobby.silent(self, silent=True)
 
@@ -98,8 +127,12 @@ class Headed(H11Protocol):
             self._stalled = None
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be parsed; msg is uvicorn's and is not shown."""
-        self._answer("bad_request")
+        """What cannot be parsed; msg is uvicorn's and is not shown. A body that breaks after its answer gets no other
+        one."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._answer("bad_request")
+        else:
+            self.transport.close()
 
     def hang_up(self, reason: str) -> None:
         """Say why, where that can still be said, and close."""

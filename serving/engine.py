@@ -33,6 +33,7 @@ class Attended:
         self._engine: Engine | None = None
         self._asks: set[asyncio.Future[Caption]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._song: asyncio.Task[None] | None = None  # a canary under way
         self._gone_since: float | None = None
         self._progress = 0.0
         self._dumb = False  # the last canary had no answer
@@ -44,9 +45,10 @@ class Attended:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._tasks:
+        under_way = [*self._tasks, *([self._song] if self._song is not None else [])]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         if self._engine is not None:
             self._engine = None
             await self._way.__aexit__(None, None, None)
@@ -129,7 +131,7 @@ class Attended:
                 for ask in self._asks:
                     ask.cancel()
             if self.serves and not self._asks and loop.time() - self._progress > QUIET_SECONDS:
-                await self._sing()
+                self._sing()
 
     def _is_gone(self) -> bool:
         since = self._gone_since
@@ -138,14 +140,24 @@ class Attended:
     def _somebody_serves(self, use: Use) -> bool:
         return use.pool is None or any(each.state in SERVING for each in use.pool.replicas)
 
-    async def _sing(self) -> None:
+    def _sing(self) -> None:
+        """Send a canary, aside: who waits for its answer would not see the last replica leave meanwhile."""
         assert self._engine is not None, "nobody calls this before it is open"
-        try:
-            async with asyncio.timeout(CANARY_SECONDS):
-                await self._engine.caption(CANARY)
-            self._dumb = False
-        except Refused as error:
+        if self._song is None:
+            self._song = asyncio.create_task(self._sung(self._engine))
+            self._song.add_done_callback(self._heard)
+
+    async def _sung(self, engine: Engine) -> None:
+        async with asyncio.timeout(CANARY_SECONDS):
+            await engine.caption(CANARY)
+
+    def _heard(self, song: asyncio.Task[None]) -> None:
+        self._song = None
+        if song.cancelled():
+            return
+        error = song.exception()
+        if isinstance(error, Refused):
             self.lost = error
-        except (RecapError, TimeoutError):
-            self._dumb = True
+        else:  # whatever broke, and were it code of ours: what has no answer for a canary has none for a picture
+            self._dumb = error is not None
         self._progress = asyncio.get_running_loop().time()

@@ -7,8 +7,12 @@ import ipaddress
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 from urllib.parse import urljoin
 
 import h11
@@ -32,6 +36,9 @@ URL = re.compile(
 )
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
+MOST_LOOKUPS = 128  # at once, those included whose callers have left
+_lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -54,9 +61,28 @@ class Place:
 
 
 async def resolved(host: str, port: int) -> list[str]:
-    """Every address of a name, by the system's resolver. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(each[4][0]) for each in found]
+    """Every address of a name, by the system's resolver. Raises OSError, Problem overloaded.
+
+    Each in a thread of its own that nobody waits for: a name whose server never answers takes up to 30 s whatever the
+    caller's deadline is, six of them fill asyncio's own threads, and a process would not end before they do.
+    """
+    loop, answer = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+    if not _lookups.acquire(blocking=False):
+        raise Problem("overloaded", "so many names are being looked up already")
+
+    def look() -> None:
+        try:
+            found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+            tell: Callable[[], None] = partial(answer.set_result, found)
+        except (OSError, UnicodeError) as error:
+            tell = partial(answer.set_exception, error)
+        finally:
+            _lookups.release()
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(lambda: None if answer.done() else tell())
+
+    threading.Thread(target=look, daemon=True).start()
+    return cast(list[str], await answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

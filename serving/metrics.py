@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from captioner.errors import Refused
@@ -17,6 +19,7 @@ from serving.service import Service
 
 # Seconds of an answer: the experts take one, a 7B model some ten.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0)
+SILENT_SECONDS = 5.0  # of a scraper, before its connection and its thread are let go
 REPLICA_GAUGES = ("outstanding", "window", "slots")
 REPLICA_COUNTERS = ("answers", "images", "tokens_in", "tokens_out", "busy_slot_seconds", "ejections")
 
@@ -86,10 +89,14 @@ class MetricsServer:
 
     def __enter__(self) -> MetricsServer:
         try:
-            self._open = start_http_server(self.port, self.host, self.metrics.registry)
+            kind = _ThreadsV6 if ":" in self.host else _Threads
+            server = make_server(self.host, self.port, make_wsgi_app(self.metrics.registry), kind, _Scrape)
         except OSError as error:
             words = f"--metrics-port {self.port} on {self.host} cannot be listened on ({error.strerror})"
             raise Refused(f"{words}; another port, 0 for a free one or -1 for none would be right") from error
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        self._open = server, thread
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -104,3 +111,25 @@ class MetricsServer:
         """Where it listens."""
         found: Any = self._open[0].server_address if self._open else ("", 0)
         return f"http://{found[0]}:{found[1]}/metrics"
+
+
+class _Threads(ThreadingMixIn, WSGIServer):
+    """A thread a connection."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A scraper that is slow or gone is no news."""
+
+
+class _ThreadsV6(_Threads):
+    address_family = socket.AF_INET6
+
+
+class _Scrape(WSGIRequestHandler):
+    """One scrape; none is logged."""
+
+    timeout = SILENT_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -30,12 +31,16 @@ POLICY = (
 
 
 def _page(name: str, **values: object) -> Response:
-    templates = Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    templates.filters["marked"] = _marked
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
-    return Response(templates.get_template(name).render(values), headers=headers, media_type="text/html")
+    return Response(_templates().get_template(name).render(values), headers=headers, media_type="text/html")
+
+
+@cache
+def _templates() -> Environment:
+    """Once: strangers may ask for pages, and to compile one costs 10 to 30 ms."""
+    found = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters["marked"] = _marked
+    return found
 
 
 def _marked(text: str) -> Markup:

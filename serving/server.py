@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -80,7 +81,7 @@ class Server:
             backlog=self.bounds.connections,
             h11_max_incomplete_event_size=MOST_HEAD,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=max(1, round(self.listening.drain_seconds)),
+            timeout_graceful_shutdown=max(1, math.ceil(self.listening.drain_seconds)),
         )
         self._uvicorn = _Quiet(config)
 
@@ -105,6 +106,7 @@ class Server:
                         await asyncio.sleep(0.01)
                     yield Place(url=self._url(), metrics=metrics)
                 finally:
+                    self._end_within(self.listening.drain_seconds)
                     self._uvicorn.should_exit = True
                     await serving
 
@@ -136,9 +138,14 @@ class Server:
             self._uvicorn.force_exit = self._uvicorn.should_exit = True
             return
         log.info("drains: working=%d waiting=%d", self.service.admission.working, self.service.admission.waiting)
-        loop, left = asyncio.get_running_loop(), self.listening.leave_seconds + self.listening.drain_seconds
-        self.service.end_by(loop.time() + left - LAST_WORDS_SECONDS)
-        loop.call_later(self.listening.leave_seconds, setattr, self._uvicorn, "should_exit", True)
+        leave = self.listening.leave_seconds
+        self._end_within(leave + self.listening.drain_seconds)
+        asyncio.get_running_loop().call_later(leave, setattr, self._uvicorn, "should_exit", True)
+
+    def _end_within(self, seconds: float) -> None:
+        """What is not done by then is told so while its client can still hear it."""
+        self.service.draining = True
+        self.service.end_by(asyncio.get_running_loop().time() + seconds - LAST_WORDS_SECONDS)
 
     def _url(self) -> str:
         host, port = self._uvicorn.servers[0].sockets[0].getsockname()[:2]

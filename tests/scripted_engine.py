@@ -242,6 +242,16 @@ def hang() -> Reply:
     return reply
 
 
+def gated(gate: asyncio.Event, then: Reply) -> Reply:
+    """A reply that waits for its gate."""
+
+    async def reply(engine: ScriptedEngine, request: web.Request, asking: Asking) -> web.StreamResponse:
+        await gate.wait()
+        return await then(engine, request, asking)
+
+    return reply
+
+
 def reset() -> Reply:
     """Takes the request and drops the connection."""
 

@@ -191,8 +191,13 @@ addEventListener("drop", (event) => {
 });
 for (const id of ["prompt", "tokens", "key"]) at(id)?.addEventListener("input", () => spell(at("name").textContent));
 document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", async () => {
-  await navigator.clipboard.writeText(at(button.dataset.copy).textContent);
-  button.textContent = "Copied";
+  try {
+    await navigator.clipboard.writeText(at(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+  } catch { // by plain http from elsewhere there is no clipboard, and who may use it may be asked first
+    getSelection().selectAllChildren(at(button.dataset.copy));
+    button.textContent = "Selected";
+  }
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 }));
 spell("");

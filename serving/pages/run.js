@@ -71,6 +71,7 @@ function drawn(card) {
   if (card.picture) {
     const picture = element("img", { alt: `Picture ${card.key}${card.caption ? ", described by its caption below" : ""}`, class: "plain" });
     frame.append(picture);
+    picture.onload = () => URL.revokeObjectURL(picture.src); // a run may be looked at for days
     fetch(`/v1/run/pictures/${card.id}`, { headers: headers() }).then((response) => response.blob()).then((blob) => { picture.src = URL.createObjectURL(blob); });
   } else frame.append(element("div", { class: "nothing" }, element("p", {}, `No picture to show: ${card.missing}`)));
   const words = element("div", { class: "words" }, element("div", { class: "head" },

@@ -148,9 +148,11 @@ async def served(*words: str, key: str = "", ready: bool = True) -> AsyncIterato
 
 
 @asynccontextmanager
-async def in_a_process(*words: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def in_a_process(
+    *words: str, program: tuple[str, ...] = ("-m", "pipelines")
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """`recap serve` as a user starts it, and its URL."""
-    command = (sys.executable, "-m", "pipelines", "serve", "--port", "0", *words)
+    command = (sys.executable, *program, "serve", "--port", "0", *words)
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

@@ -59,10 +59,48 @@ def test_every_pod_runs_as_nobody_on_a_read_only_root_without_the_cluster_s_keys
 
 def test_ray_asks_for_a_token_and_all_traffic_is_denied_but_for_what_is_listed() -> None:
     by_kind = {(each["kind"], each["metadata"]["name"]): each for each in documents()}
-    assert by_kind["RayCluster", "recap"]["spec"]["authOptions"] == {"mode": "token"}
+    assert by_kind["RayCluster", "recap"]["spec"]["authOptions"] == {"mode": "token", "secretName": "ray-token"}
     nothing = by_kind["NetworkPolicy", "nothing"]["spec"]
     assert nothing == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert "169.254.0.0/16" in (DOCKER / "kubernetes/networkpolicy.yaml").read_text()
+
+
+def secrets_of(found: Any) -> Iterator[str]:
+    """The names of all secrets that a manifest wants, however deep."""
+    if isinstance(found, dict):
+        yield from (found[key]["name"] for key in ("secretKeyRef", "secretRef") if key in found)
+        yield from (found[key] for key in ("secretName",) if key in found)
+    for each in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from secrets_of(each)
+
+
+def test_every_secret_that_is_wanted_is_one_that_somebody_is_told_to_make() -> None:
+    told = set(re.findall(r"create secret generic ([\w-]+) ", (DOCKER / "kubernetes/namespace.yaml").read_text()))
+    assert {name for document in documents() for name in secrets_of(document)} == told
+    text = (DOCKER / "compose.yaml").read_text()
+    for name, secret in yaml.safe_load(text)["secrets"].items():
+        default = secret["file"].partition(":-./")[2].removesuffix("}")
+        assert f"docker/{default}" in text.partition("name: recap")[0], name
+
+
+def test_no_job_says_what_kuberay_refuses_beside_a_cluster_selector() -> None:
+    job = next(each for each in documents() if each["kind"] == "RayJob")["spec"]
+    assert "clusterSelector" in job and not job.get("backoffLimit")
+    assert not job.get("shutdownAfterJobFinishes") and job["submissionMode"] != "SidecarMode"
+
+
+def test_prometheus_may_read_every_port_of_metrics() -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in documents() if each["kind"] == "NetworkPolicy"}
+    read = {
+        name: [
+            port["port"]
+            for rule in policies[name]["ingress"]
+            if any("monitoring" in str(peer) for peer in rule["from"])
+            for port in rule["ports"]
+        ]
+        for name in ("service", "engine", "ray")
+    }
+    assert read == {"service": [9464], "engine": [8000], "ray": [8080]}
 
 
 def test_compose_hardens_every_service_and_publishes_on_the_loopback_only() -> None:

@@ -10,8 +10,11 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from serving.bodies import wish_of
+from captioner.prompts import MAX_CHARACTERS
+from serving.bodies import CaptionBody, from_json, wish_of
+from serving.chat import ChatBody
 from serving.problems import Problem
 from tests.pictures import BAD_PICTURES
 from tests.serving.served import FAKE, in_base64, jpeg, served
@@ -71,13 +74,12 @@ def test_case_79_a_chunked_body_is_a_413_as_soon_as_it_passes_the_limit_and_litt
 def test_case_80_a_stalled_head_and_a_stalled_body_are_a_408_and_closed() -> None:
     async def scene() -> None:
         async with served(*FAKE, "--header-seconds", "0.5", "--body-seconds", "0.6") as there:
-            for stalled in (b"", b"POST /v1/capt", HEAD):
-                assert (await there.raw(stalled, wait=5)).startswith(b"HTTP/1.1 408 "), stalled
-            for head in (b"Content-Length: 1000\r\n\r\n", b"Content-Length: 1000\r\n\r\n--b\r\nContent-"):
-                answer = await there.raw(HEAD + FORM + head, wait=5)
+            heads = (b"", b"POST /v1/capt", HEAD)
+            length = b"Content-Length: 1000\r\n\r\n"
+            chunked = b"Transfer-Encoding: chunked\r\n\r\n5\r\n--b"
+            bodies = (HEAD + FORM + each for each in (length, length + b"--b\r\nContent-", chunked))
+            for answer in await asyncio.gather(*(there.raw(stalled, wait=5) for stalled in (*heads, *bodies))):
                 assert answer.startswith(b"HTTP/1.1 408 ") and b"request_timeout" in answer
-            chunked = await there.raw(HEAD + FORM + b"Transfer-Encoding: chunked\r\n\r\n5\r\n--b", wait=5)
-            assert chunked.startswith(b"HTTP/1.1 408 ")
 
     asyncio.run(scene())
 
@@ -209,6 +211,33 @@ def test_case_82_a_body_that_is_not_what_it_should_be_is_a_422_that_names_the_fi
             assert good.status == 200
 
     asyncio.run(scene())
+
+
+def test_bodies_of_many_little_things_are_refused_before_they_are_parsed() -> None:
+    many = 2**18
+    chat = b'{"model": "m", "messages": [{"role": "user", "content": [%s]}]}'
+    bodies: list[tuple[type[BaseModel], bytes]] = [
+        (ChatBody, chat % b",".join([b"0"] * many)),
+        (ChatBody, chat % b",".join([b'{"type": "text", "text": "a"}'] * many)),
+        (ChatBody, chat % (b"[" * many)),
+        (CaptionBody, b'{"image": {}, %s}' % b",".join(b'"%d":0' % number for number in range(many))),
+        (CaptionBody, b'{"image": {}, "more": [%s]}' % b",".join([b"0"] * many)),
+    ]
+    for kind, body in bodies:
+        with pytest.raises(Problem) as found:
+            from_json(kind, body)
+        assert "quotes, commas and brackets" in found.value.detail
+    words = "a, b " * (MAX_CHARACTERS // 5)
+    assert from_json(CaptionBody, json.dumps({**in_base64(jpeg()), "prompt": words}).encode()).prompt == words
+
+
+def test_a_picture_full_of_boundaries_is_refused_before_it_is_parsed() -> None:
+    body = part(data=b"\r\n--bx" * 2**18) + b"--b--\r\n"
+    with pytest.raises(Problem) as found:
+        wish_of("multipart/form-data; boundary=b", body)
+    assert found.value.reason == "bad_multipart" and "parts would be right" in found.value.detail
+    full = b"".join(part(name, data=b"2") for name in ("image", "prompt", "max_tokens")) + b"--b--\r\n"
+    assert wish_of("multipart/form-data; boundary=b", full).max_tokens == 2
 
 
 def test_case_82_another_kind_of_body_is_a_415() -> None:

@@ -111,6 +111,16 @@ def test_a_host_and_an_origin_with_an_open_bracket_are_refused_and_no_error_of_o
     asyncio.run(scene())
 
 
+def test_a_path_with_a_slash_too_many_is_a_404_and_leads_nowhere() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            for path in ("/docs/", "/v1/engines/"):
+                found = await there.get(path)
+                assert (found.status, found.reason) == (404, "not_found") and "location" not in found.headers
+
+    asyncio.run(scene())
+
+
 def test_a_redirect_with_an_open_bracket_is_a_url_that_is_not_allowed() -> None:
     async def scene() -> None:
         async with site() as there:

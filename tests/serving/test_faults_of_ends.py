@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 
 from captioner.errors import ModelChanged
+from serving.commands import UPLOADED, options_of
+from serving.server import server_of
 from tests.scripted_engine import ScriptedEngine, caption, hang
-from tests.serving.served import jpeg, served
+from tests.serving.served import FAKE, Served, jpeg, served
 from tests.serving.test_captions import scripted
 
 
@@ -69,6 +72,24 @@ def test_an_engine_that_serves_another_model_all_at_once_ends_the_service_with_t
     asyncio.run(scene())
 
 
+def test_what_another_engine_still_works_on_when_one_is_lost_gets_a_504_and_no_bare_500() -> None:
+    async def scene() -> None:
+        async with ScriptedEngine(otherwise=hang()) as engine, aiohttp.ClientSession() as session:
+            server = server_of(UPLOADED, options_of(["--port", "0", *scripted(engine, "--drain-seconds", "1")]))
+            async with server.running() as place:
+                there = Served(url=place.url, server=server, session=session, metrics="")
+                await there.ready()
+                ask = asyncio.create_task(there.upload(jpeg()))
+                while not engine.asked:
+                    await asyncio.sleep(0.01)
+                server.service.engine.lost = ModelChanged("as a second engine would have it")
+                await server.until_asked()
+            found = await ask
+            assert (found.status, found.reason) == (504, "deadline_exceeded")
+
+    asyncio.run(scene())
+
+
 def test_readyz_says_yes_while_a_canary_still_sings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serving.engine.QUIET_SECONDS", 0.1)
 
@@ -80,5 +101,39 @@ def test_readyz_says_yes_while_a_canary_still_sings(monkeypatch: pytest.MonkeyPa
                 while len(engine.proofs) == proofs:
                     await asyncio.sleep(0.01)
             assert (await there.get("/readyz")).status == 200 and engine.in_flight == 1
+
+    asyncio.run(scene())
+
+
+def test_an_engine_that_dies_while_a_canary_sings_is_a_503_as_soon_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.engine.QUIET_SECONDS", 0.1)
+    monkeypatch.setattr("serving.engine.CANARY_SECONDS", 1000.0)
+
+    async def scene() -> None:
+        async with ScriptedEngine() as engine, served(*scripted(engine)) as there:
+            engine.canary = hang()
+            proofs = len(engine.proofs)
+            async with asyncio.timeout(20):
+                while len(engine.proofs) == proofs:
+                    await asyncio.sleep(0.01)
+                await engine.stop()
+                found = await there.upload(jpeg(2))
+            assert (found.status, found.reason) == (503, "engine_unavailable")
+
+    asyncio.run(scene())
+
+
+def test_an_engine_that_breaks_on_a_canary_is_still_watched_and_shows_in_readyz(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.engine.QUIET_SECONDS", 1.0)
+
+    async def scene() -> None:
+        async with served(*FAKE, "--fake.buggy", "1") as there:
+            async with asyncio.timeout(10):
+                while (await there.get("/readyz")).status != 503:
+                    await asyncio.sleep(0.05)
 
     asyncio.run(scene())

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from captioner.engines.pool.settings import PoolSettings
 from captioner.errors import Refused
 from serving.keys import Key, Keyring, add_key, hashed, read_keys, write_keys
 from serving.problems import Problem
 from serving.shares import Shares
-from tests.scripted_engine import ScriptedEngine, caption, hang
+from tests.scripted_engine import ScriptedEngine, caption, gated, hang
 from tests.serving.served import FAKE, in_base64, jpeg, served
 from tests.serving.test_captions import scripted
 
@@ -146,8 +148,9 @@ def test_tenants_that_wait_take_turns() -> None:
 
 def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_livez() -> None:
     async def scene() -> None:
+        gate = asyncio.Event()
         async with (
-            ScriptedEngine(otherwise=caption(seconds=1.5)) as engine,
+            ScriptedEngine(otherwise=gated(gate, caption())) as engine,
             served(*scripted(engine, "--pace.slots", "2", "--queue", "2", "--pace.decoders", "1")) as there,
         ):
             room = there.server.service._room() + 2
@@ -157,6 +160,7 @@ def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_li
             found = await there.upload(jpeg(99))
             assert (found.status, found.reason) == (503, "overloaded") and int(found.headers["retry-after"]) >= 1
             assert (await there.get("/readyz")).status == 503 and (await there.get("/livez")).status == 200
+            gate.set()
             assert [each.status for each in await asyncio.gather(*asks)] == [200] * room
             assert len(engine.asked) == room and (await there.get("/readyz")).status == 200
 
@@ -171,7 +175,8 @@ def test_a_deadline_that_the_queue_cannot_meet_is_refused_before_the_body_is_rea
             await asyncio.sleep(0.2)
             found = await there.upload(jpeg(99), X_Deadline_Seconds="1")
             assert (found.status, found.reason) == (503, "overloaded") and int(found.headers["retry-after"]) >= 1
-            await asyncio.gather(*asks)
+            for ask in asks:
+                ask.cancel()
 
     asyncio.run(scene())
 
@@ -330,7 +335,14 @@ def test_time_is_the_same_whatever_is_wrong_with_a_key(tmp_path: Path) -> None:
     assert all(compared)
 
 
-def test_one_of_two_engines_that_hangs_is_out_within_30_s_and_no_accepted_request_is_lost() -> None:
+def test_one_of_two_engines_that_hangs_is_out_within_30_s_and_no_accepted_request_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = PoolSettings()
+    assert usual.silent_seconds[1] + usual.canary_seconds < 30  # tests/test_pool_faults.py has it by these, in no time
+    quick = partial(PoolSettings, silent_seconds=(0.5, 1.0), canary_seconds=1.0)
+    monkeypatch.setattr("pipelines.models.PoolSettings", quick)
+
     async def scene() -> None:
         async with ScriptedEngine() as sound, ScriptedEngine() as sick:
             both = (*scripted(sound)[:-3], f"{sound.url},{sick.url}", "--metrics-port", "-1")

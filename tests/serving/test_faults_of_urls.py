@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.addresses import is_allowed
-from serving.fetching import Fetcher
+from serving.fetching import MOST_LOOKUPS, Fetcher, resolved
 from serving.problems import Problem
 from serving.settings import Fetching
 from tests.serving.served import FAKE, jpeg, served
 
 PUBLIC = "127.0.0.2"  # stands for a public server: a network that is allowed by name
 MIB = 2**20
+TLS = ssl.create_default_context()  # reading the machine's certificates takes 30 ms
 FORBIDDEN = ["127.0.0.1", "10.0.0.1", "172.16.5.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.100.100.200",
              "0.0.0.0", "0.1.2.3", "192.0.0.8", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255",
              "168.63.129.16", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
@@ -73,7 +78,7 @@ class Site:
     def fetcher(self, **changes: object) -> Fetcher:
         told = {"allow_urls": True, "url_http": True, "url_networks": f"{PUBLIC}/32", "url_ports": str(self.port)}
         asked = Fetching(**{**told, "url_seconds": 2.0, **changes})  # type: ignore[arg-type]
-        return Fetcher(settings=asked, most_bytes=MIB, resolve=self.resolve)
+        return Fetcher(settings=asked, most_bytes=MIB, resolve=self.resolve, tls=TLS)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -276,3 +281,34 @@ def test_only_hosts_of_the_list_are_asked_where_there_is_one() -> None:
             assert (await refused(fetcher, f"http://other.example:{there.port}/a.jpg")).reason == "url_not_allowed"
 
     asyncio.run(scene())
+
+
+def test_names_that_never_answer_hold_up_no_other_name_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    real = socket.getaddrinfo
+
+    def slow(host: str, *more: Any, **named: Any) -> Any:
+        if not host.startswith("never"):
+            return real(host, *more, **named)
+        gate.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+    async def scene() -> None:
+        lost = [asyncio.create_task(resolved(f"never{number}.example", 443)) for number in range(MOST_LOOKUPS - 1)]
+        async with asyncio.timeout(20):
+            await asyncio.sleep(0)
+            assert await resolved("127.0.0.1", 443) == ["127.0.0.1"]
+            lost.append(asyncio.create_task(resolved("never.example", 443)))
+            await asyncio.sleep(0)
+            with pytest.raises(Problem, match="overloaded"):
+                await resolved("127.0.0.1", 443)
+        for each in lost:
+            each.cancel()
+
+    try:
+        asyncio.run(scene())  # and does not wait for the gate
+        assert not gate.is_set()
+    finally:
+        gate.set()

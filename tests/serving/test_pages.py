@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.pictures import photo, stored
 from tests.serving.running import half_a_run
@@ -35,13 +36,21 @@ DROP = """async ([name, bytes]) => {
 PHOTOGRAPH = Path(__file__).parents[2] / "pipelines/demo/photos/friends_by_aitzol_berasategi.jpg"
 
 
-@asynccontextmanager
-async def browsing(there: Served, path: str = "/") -> AsyncIterator[Page]:
-    """A page of the service; what it logs as an error, or asks of another host, fails the test."""
-    wrong: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = await browser.new_page(viewport={"width": 1200, "height": 900})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chromium:
+    """One browser for all tests, and the loop that it lives in: to start one takes seconds."""
+
+    loop: asyncio.Runner
+    browser: Browser
+
+    def run(self, scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.loop.run(scene())
+
+    @asynccontextmanager
+    async def at(self, there: Served, path: str = "/") -> AsyncIterator[Page]:
+        """A page of the service; what it logs as an error, or asks of another host, fails the test."""
+        wrong: list[str] = []
+        page = await self.browser.new_page(viewport={"width": 1200, "height": 900})
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on(
             "request", lambda asked: None if asked.url.startswith((there.url, "blob:")) else wrong.append(asked.url)
@@ -49,8 +58,18 @@ async def browsing(there: Served, path: str = "/") -> AsyncIterator[Page]:
         page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)
         await page.goto(there.url + path)
         yield page
-        await browser.close()
-    assert wrong == []
+        await page.close()
+        assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    with asyncio.Runner() as loop:
+        playwright = loop.run(async_playwright().start())
+        browser = loop.run(playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS))
+        yield Chromium(loop=loop, browser=browser)
+        loop.run(browser.close())
+        loop.run(playwright.stop())
 
 
 async def drop(page: Page, media: bytes, name: str = "holiday.jpg") -> None:
@@ -66,9 +85,9 @@ async def accessible(page: Page) -> None:
     assert found == []
 
 
-def test_a_dropped_photograph_is_captioned_by_the_experts_and_the_page_passes_axe() -> None:
+def test_a_dropped_photograph_is_captioned_by_the_experts_and_the_page_passes_axe(chromium: Chromium) -> None:
     async def scene() -> None:
-        async with served("--engine", "experts", "--metrics-port", "-1") as there, browsing(there) as page:
+        async with served("--engine", "experts", "--metrics-port", "-1") as there, chromium.at(there) as page:
             await accessible(page)
             await drop(page, PHOTOGRAPH.read_bytes())
             await page.wait_for_selector("#result:not([hidden])")
@@ -81,12 +100,12 @@ def test_a_dropped_photograph_is_captioned_by_the_experts_and_the_page_passes_ax
             assert there.url in await page.inner_text("#python")
             await accessible(page)
 
-    asyncio.run(scene())
+    chromium.run(scene)
 
 
-def test_words_come_one_by_one_and_at_once_for_who_wants_no_motion() -> None:
+def test_words_come_one_by_one_and_at_once_for_who_wants_no_motion(chromium: Chromium) -> None:
     async def scene() -> None:
-        async with served(*FAKE) as there, browsing(there) as page:
+        async with served(*FAKE) as there, chromium.at(there) as page:
             await drop(page, jpeg())
             await page.wait_for_selector("#caption .word")
             first = len(await page.query_selector_all("#caption .word"))
@@ -97,12 +116,12 @@ def test_words_come_one_by_one_and_at_once_for_who_wants_no_motion() -> None:
             await drop(page, jpeg(2))
             await page.wait_for_function("() => document.querySelectorAll('#caption .word').length === 0")
 
-    asyncio.run(scene())
+    chromium.run(scene)
 
 
-def test_a_refused_picture_shows_its_reason_and_a_dropped_caption_its_text() -> None:
+def test_a_refused_picture_shows_its_reason_and_a_dropped_caption_its_text(chromium: Chromium) -> None:
     async def scene() -> None:
-        async with served(*FAKE, "--length.min-words", "500") as there, browsing(there) as page:
+        async with served(*FAKE, "--length.min-words", "500") as there, chromium.at(there) as page:
             await drop(page, stored(photo(200, 120)))
             await page.wait_for_selector("#result:not([hidden])")
             assert "below_min_resolution" in await page.inner_text("#badge")
@@ -114,12 +133,12 @@ def test_a_refused_picture_shows_its_reason_and_a_dropped_caption_its_text() -> 
             await page.wait_for_function("() => document.getElementById('badge').textContent.includes('too_short')")
             assert "would not keep" in await page.inner_text("#badge") and await page.inner_text("#caption")
 
-    asyncio.run(scene())
+    chromium.run(scene)
 
 
-def test_the_page_works_by_keyboard_alone_and_cancels_what_is_under_way() -> None:
+def test_the_page_works_by_keyboard_alone_and_cancels_what_is_under_way(chromium: Chromium) -> None:
     async def scene() -> None:
-        async with served(*FAKE, "--fake.seconds", "30") as there, browsing(there) as page:
+        async with served(*FAKE, "--fake.seconds", "30") as there, chromium.at(there) as page:
             seen = []
             for _ in range(9):
                 await page.keyboard.press("Tab")
@@ -136,14 +155,32 @@ def test_the_page_works_by_keyboard_alone_and_cancels_what_is_under_way() -> Non
                 while there.server.service.admission.working:
                     await asyncio.sleep(0.02)
 
-    asyncio.run(scene())
+    chromium.run(scene)
 
 
-def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(tmp_path: Path) -> None:
+def test_where_there_is_no_clipboard_a_command_is_selected_and_without_scripts_the_page_says_what_to_do(
+    chromium: Chromium,
+) -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there, chromium.at(there) as page:
+            await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+            await page.click("button[data-copy=curl]")
+            await page.wait_for_function("() => getSelection().toString().includes('image=@picture.jpg')")
+            assert await page.inner_text("button[data-copy=curl]") == "Selected"
+            bare = await chromium.browser.new_context(java_script_enabled=False)
+            plain = await bare.new_page()
+            await plain.goto(there.url)
+            assert "needs JavaScript" in await plain.inner_text("main")
+            await bare.close()
+
+    chromium.run(scene)
+
+
+def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(chromium: Chromium, tmp_path: Path) -> None:
     store = half_a_run(tmp_path, "--fake.looping", "0.3", shards=3)
 
     async def scene() -> None:
-        async with served(*FAKE, "--run", store.url) as there, browsing(there, "/run") as page:
+        async with served(*FAKE, "--run", store.url) as there, chromium.at(there, "/run") as page:
             await page.wait_for_selector("#cards article img")
             told = (await there.get("/v1/run")).json
             assert told["read"] == 15 == sum(told["counts"].values()) and told["committed"] == 3
@@ -158,4 +195,4 @@ def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(tmp_pat
             await page.goto(there.url + "/docs")
             await accessible(page)
 
-    asyncio.run(scene())
+    chromium.run(scene)

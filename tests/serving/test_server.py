@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 from rich.console import Console
 
-from captioner.errors import Refused
-from serving.commands import serve
+from captioner.errors import OutOfService, Refused
+from serving.commands import UPLOADED, options_of, serve
+from serving.server import server_of
 from tests.processes import ROOT, run
-from tests.scripted_engine import ScriptedEngine, caption
+from tests.scripted_engine import ScriptedEngine, caption, gated
 from tests.serving.served import FAKE, in_a_process, jpeg, served
 from tests.serving.test_captions import scripted
 
@@ -37,9 +38,10 @@ async def _ready(session: aiohttp.ClientSession, url: str) -> None:
 
 def test_sigterm_finishes_what_was_accepted_and_ends_with_exit_code_0() -> None:
     async def scene() -> None:
+        gate = asyncio.Event()
         async with (
-            ScriptedEngine(otherwise=caption(seconds=1.5)) as engine,
-            in_a_process(*scripted(engine, "--leave-seconds", "0.5")) as (process, url),
+            ScriptedEngine(otherwise=gated(gate, caption())) as engine,
+            in_a_process(*scripted(engine, "--leave-seconds", "1")) as (process, url),
             aiohttp.ClientSession() as session,
         ):
             await _ready(session, url)
@@ -47,11 +49,16 @@ def test_sigterm_finishes_what_was_accepted_and_ends_with_exit_code_0() -> None:
             while len(engine.asked) < 12:
                 await asyncio.sleep(0.02)
             process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.2)
-            async with session.get(f"{url}/readyz") as response:  # a balancer looks away, while new work is still taken
-                assert response.status == 503
-            assert await _ask(session, url, 99) == 200
-            assert await asyncio.gather(*asks) == [200] * 12
+            status = 200
+            while status == 200:  # a balancer looks away, while new work is still taken
+                async with session.get(f"{url}/readyz") as response:
+                    status = response.status
+            assert status == 503
+            late = asyncio.create_task(_ask(session, url, 99))
+            while len(engine.asked) < 13:
+                await asyncio.sleep(0.02)
+            gate.set()
+            assert await asyncio.gather(*asks, late) == [200] * 13
             assert await asyncio.wait_for(process.wait(), 30) == 0
             with pytest.raises(aiohttp.ClientConnectorError):
                 await _ask(session, url, 100)
@@ -121,23 +128,12 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_gets_a_504() -> None:
 
 def test_a_port_that_is_taken_is_told() -> None:
     async def scene() -> None:
-        async with served("--engine", "fake", "--metrics-port", "-1") as there:
-            command = (
-                "-m",
-                "pipelines",
-                "serve",
-                "--engine",
-                "fake",
-                "--port",
-                str(there.port),
-                "--metrics-port",
-                "-1",
-            )
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, cwd=ROOT, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
-            )
-            _, errors = await asyncio.wait_for(process.communicate(), 30)
-            assert process.returncode == 3 and b"is taken" in errors
+        async with served(*FAKE) as there:
+            second = server_of(UPLOADED, options_of([*FAKE, "--port", str(there.port)]))
+            with pytest.raises(OutOfService, match="is taken: another --port") as found:
+                async with second.running():
+                    raise AssertionError("it listens")
+            assert found.value.exit_code == 3
 
     asyncio.run(scene())
 
