@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.corpus(yard)
     made.llava(yard / "talks", pictures=6, videos=3)
     made.language_model(yard / "llm")
+    made.teacher(yard / "teacher")
     return yard
 
 
@@ -157,12 +159,6 @@ def test_elva_learns_from_videos_and_merges_them(yard: Path) -> None:
 
 
 def test_a_teacher_guides_elva_and_its_guide_learns_too(yard: Path) -> None:
-    from transformers import SiglipVisionConfig, SiglipVisionModel
-
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    teacher = SiglipVisionModel(SiglipVisionConfig(**small, image_size=32, patch_size=16))
-    teacher.save_pretrained(yard / "teacher")
     told = ["--samples", 16, "--rows", 2, "--budget", 512, "--max-side", 56, "--teacher", yard / "teacher"]
     train(words(yard, "elva-1", *told, "--llm", yard / "llm", "--output", yard / "guided"))
     train(words(yard, "elva-1", *told[:-2], "--llm", yard / "llm", "--output", yard / "alone"))
@@ -200,11 +196,39 @@ def test_a_folder_without_its_manifest_is_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.latest(tmp_path)
 
 
-def test_a_run_is_not_resumed_as_another(yard: Path) -> None:
-    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "other", "--stop-after", "1")
-    train(told)
-    with pytest.raises(PlanMismatch, match=r"stage.peak_lr: there 0.001, asked 0.5"):
-        train([*told, "--peak-lr", "0.5"])
+@pytest.fixture(scope="module")
+def begun(yard: Path) -> list[str]:
+    """The words of a guided run that stands at its first step."""
+    small = ["--samples", 64, "--rows", 1, "--budget", 512, "--max-side", 56, "--teacher", yard / "teacher"]
+    told = words(yard, "elva-1", *small, "--output", yard / "begun", "--stop-after", 1)
+    train([*told, "--llm", str(yard / "llm")])
+    return told
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("--peak-lr 0.5", r"stage\.peak_lr: there 0\.001, asked 0\.5"),
+        ("--seed 1", r"order\.seed: there 0, asked 1"),
+        ("--precision bf16", "precision: there 'fp32', asked 'bf16'"),
+        ("--images YARD/talks", "images: there '', asked '.*talks'"),
+        ("--llm YARD/other-llm", "start: there '.*/llm', asked '.*/other-llm'"),
+        ("--model-config YARD/other.json", r"model_config\.patch_heads: there 2, asked 4"),
+        ("--teacher YARD/other-teacher", "teacher: there '[0-9a-f]{64}', asked '[0-9a-f]{64}'"),
+        ("--teacher=", "teacher: there '[0-9a-f]{64}', asked None"),
+    ],
+)
+def test_a_run_is_not_resumed_as_another(yard: Path, begun: list[str], asked: str, told: str) -> None:
+    made.teacher(yard / "other-teacher", seed=1)
+    (yard / "other.json").write_text(json.dumps(made.CONFIG | {"patch_heads": 4}))
+    with pytest.raises(PlanMismatch, match=told):
+        train([*begun, *asked.replace("YARD", str(yard)).split()])
+
+
+def test_a_run_goes_on_with_a_teacher_that_was_moved(yard: Path, begun: list[str]) -> None:
+    shutil.copytree(yard / "teacher", yard / "moved")
+    train([*begun, "--teacher", str(yard / "moved")])
+    assert len(losses(yard / "begun/elva-1")) == 2
 
 
 @pytest.mark.parametrize(
