@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -148,18 +149,22 @@ def mean_tokens(feeds: list[Feed], reader: Reader, threads: int) -> float:
     """Of a sample, by the first ones of each feed, weighed as they are mixed. Raises Refused where none fits."""
     mean, whole = 0.0, sum(feed.weight for feed in feeds)
     for feed in feeds:
-        looked = (entry for part in feed.parts for entry in part.entries(0, LOOKED_AT))
-        lengths = []
-        with ThreadPoolExecutor(threads) as measurers:
-            for entry in [each.measured_by(measurers) for each in islice(looked, LOOKED_AT)]:
-                try:
-                    lengths.append(reader.plan(entry).tokens)
-                except Unfit:
-                    continue
+        lengths = first_lengths(feed, reader, threads)
         if not lengths:
             raise Refused(f"{feed.name}: none of its first samples fits stage {reader.stage.name}")
         mean += feed.weight / whole * sum(lengths) / len(lengths)
     return mean
+
+
+def first_lengths(feed: Feed, reader: Reader, threads: int) -> list[int]:
+    """Tokens of those of the feed's first samples that fit."""
+    first = (entry for part in feed.parts for entry in part.entries(0, LOOKED_AT))
+    lengths = []
+    with ThreadPoolExecutor(threads) as measurers:
+        for entry in [each.measured_by(measurers) for each in islice(first, LOOKED_AT)]:
+            with suppress(Unfit):
+                lengths.append(reader.plan(entry).tokens)
+    return lengths
 
 
 def order_of(options: Training, stage: Stage, feeds: list[Feed], reader: Reader, world: int) -> Order:

@@ -221,6 +221,17 @@ def test_a_conversation_that_no_template_takes_is_counted(tmp_path: Path) -> Non
     assert {each.entry.key for each in row.samples} == {"p2", "words"}
 
 
+def test_a_lane_does_not_go_on_without_a_sample_that_it_had_taken(tmp_path: Path) -> None:
+    stage, order = replace(STAGES["eve-v2-3"], pictures=SMALL), Order(lanes=1, budget=400, window=1)
+    feed = open_feed(f"llava={made.llava(tmp_path, pictures=9)}")
+    positions = (row.position for row in Lane(0, [feed], reader(stage), order))
+    waiting = next(each for each in positions if any(index < 9 for _, _, _, index, _ in each["carried"]))
+    for path in tmp_path.glob("*.jpg"):
+        path.unlink()
+    with pytest.raises(Refused, match="was read before, and is missing now"):
+        Lane(0, [feed], reader(stage), order, waiting)
+
+
 def test_a_feed_with_nothing_that_fits_says_so(out: Path) -> None:
     with pytest.raises(Refused, match=r"has no sample that fits; left out so far: {'too_long'"):
         next(iter(Lane(0, [open_feed(str(out))], reader(), replace(ORDER, budget=16))))
