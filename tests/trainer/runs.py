@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipelines.cli import recap
-from pipelines.servers.process import free_port
 from trainer import checkpoint, commands
 from trainer.meter import losses
 
@@ -36,25 +35,28 @@ def train(told: list[str]) -> None:
     assert commands.train(told, Console(quiet=True)) == 0
 
 
-def forked(told: list[str], **environment: object) -> multiprocessing.process.BaseProcess:
-    """The command in a process of its own, begun."""
-    process = FORKS.Process(target=_train, args=(told, {name: str(value) for name, value in environment.items()}))
+def forked(told: list[str], processes: int = 1) -> multiprocessing.process.BaseProcess:
+    """The command in a process of its own, begun; several are torchrun's, and talk through gloo."""
+    process = FORKS.Process(target=_trained if processes == 1 else _launched, args=(told, processes))
     process.start()
     return process
 
 
-def _train(told: list[str], environment: dict[str, str]) -> None:
-    os.environ.update(environment)
-    raise SystemExit(recap(["train", *told]))
+def _trained(told: list[str], _: int = 1) -> None:
+    if code := recap(["train", *told]):
+        raise SystemExit(code)
+
+
+def _launched(told: list[str], processes: int) -> None:
+    """What torchrun does, but that its processes are forked too."""
+    here = {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "start_method": "fork"}
+    elastic_launch(LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, **here), _trained)(told)
 
 
 def on_two(told: list[str]) -> None:
-    """The command as two processes that talk through gloo, with the environment that torchrun gives."""
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
-    ranks = [forked(told, **meeting, RANK=rank, LOCAL_RANK=rank) for rank in range(2)]
-    for rank in ranks:
-        rank.join()
-    assert [rank.exitcode for rank in ranks] == [0, 0]
+    process = forked(told, processes=2)
+    process.join()
+    assert process.exitcode == 0
 
 
 def weights(run: Path) -> dict[str, Tensor]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,8 +21,6 @@ from trainer import checkpoint  # noqa: E402
 from trainer.meter import losses  # noqa: E402
 from trainer.recipes import STAGES  # noqa: E402
 from trainer.stage import group  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_training_that_stopped_goes_on_with_the_same_losses(yard: Path, whole: Path) -> None:
@@ -58,11 +54,9 @@ def test_two_processes_train_as_one_does(yard: Path, whole: Path) -> None:
     assert newest is not None and newest.told["ranks"] == 2
 
 
-def test_a_model_that_torchrun_shards_over_two_processes_goes_on_in_one(yard: Path, whole: Path) -> None:
+def test_a_model_sharded_over_two_processes_goes_on_in_one(yard: Path, whole: Path) -> None:
     told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "sharded")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
-    command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "pipelines", "train", *told]
-    subprocess.run([*command, "--parallel", "fsdp2", "--stop-after", "3"], cwd=ROOT, check=True, capture_output=True)
+    on_two([*told, "--parallel", "fsdp2", "--stop-after", "3"])
     train(told)
     alike(yard / "sharded/eve-v2-1", whole)
 
