@@ -76,7 +76,8 @@ class Captioner:
             return await self.decoder.decode(sample.media, self.asking.budget)
         if self.asking.frames is None:
             raise MediaError("unsupported_format", "this recipe asks about pictures, and this is a video")
-        return await self.decoder.watch(sample.large or sample.media, self.asking.frames)
+        media = sample.media if sample.large is None else sample.large.file
+        return await self.decoder.watch(media, self.asking.frames)
 
     def screen(self, sample: Sample, header: Header) -> str | None:
         """The first screen's reason to drop the sample, None when all let it pass."""

@@ -181,7 +181,7 @@ async def _shown(decoder: DecoderPool, find: Find, frames: FrameBudget | None) -
         if frames is None:
             media = find.media if isinstance(find.media, bytes) else find.media.whole()
             return replace(shown, thumbnail=(await decoder.decode(media, THUMBNAIL)).picture)
-        seen = await decoder.watch(find.media, frames)
+        seen = await decoder.watch(find.media.file if isinstance(find.media, Spooled) else find.media, frames)
     except MediaError as error:
         return replace(shown, missing=REASONS[error.reason].meaning if error.reason in REASONS else error.reason)
     distinct = list(dict(zip(seen.times, seen.frames, strict=True)).items())

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from captioner.errors import CorruptState, Refused
+from captioner.types import Spooled
 from shards import commits, manifest
 from shards.blob import Blob, FileBlob
 from shards.commits import Record
 from shards.durable import scratch, writing
 from shards.ledger import Row, from_parquet
+from shards.spool import HELD_BYTES, spooled
 from shards.store import Store
 from shards.tar import Member, TarReader
 from shards.tar_header import BLOCK
 
 SIDECARS = ("txt", "json")
 SCRATCH = "scratch for a shard's media"
+PIECE_BYTES = 2**20  # of what is spooled: all that is held of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +77,25 @@ class Media:
 
     def read(self, key: str) -> bytes:
         """The stored bytes. Raises CorruptState for a key that the tar does not have."""
+        pieces = list(self._pieces(*self._place(key)))
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def held(self, key: str) -> bytes | Spooled:
+        """The stored bytes, or where they are more than HELD_BYTES a nameless file of them. Raises CorruptState;
+        OutOfService where there is no room for it."""
+        offset, size = self._place(key)
+        return self.read(key) if size <= HELD_BYTES else spooled(self._pieces(offset, size, PIECE_BYTES))[1]
+
+    def _place(self, key: str) -> tuple[int, int]:
         if key not in self._places:
             raise CorruptState(f"corrupt_state: the ledger has a captioned {key!r}, and its tar does not")
-        offset, size = self._places[key]
-        pieces = []
-        while size and (piece := os.pread(self._file.fileno(), size, offset)):  # the kernel gives 2 GiB at most
-            pieces.append(piece)
+        return self._places[key]
+
+    def _pieces(self, offset: int, size: int, most: int = 2**31) -> Iterator[bytes]:
+        """The kernel gives 2 GiB at most, and less at a file's end."""
+        while size and (piece := os.pread(self._file.fileno(), min(size, most), offset)):
+            yield piece
             offset, size = offset + len(piece), size - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def open_corpus(url: str, number: int | None = None) -> tuple[manifest.Manifest, list[Shard]]:

@@ -38,6 +38,8 @@ RAY_FILES = {
     *("pipelines/actors.py", "pipelines/engine_hosts.py", "pipelines/recaption.py", "pipelines/metrics.py"),
     "pipelines/recap_train.py",
 }
+# What reads clips, which may be hostile: decoder processes alone run it.
+OPENING = {f"captioner.media.{name}" for name in ("watch", "clip", "clip_frames", "clip_job", "decord_frames")}
 VAGUE = {"utils.py", "helpers.py", "common.py", "base.py", "misc.py"}
 
 FILES = [path for room in ARROWS for path in sorted((ROOT / room).rglob("*.py"))]
@@ -71,6 +73,9 @@ def test_arrows_go_one_way_and_libraries_stay_at_home(path: Path) -> None:
             f"{where} imports {module}: against the arrows"
         )
         assert head not in HOMES or where.startswith(HOMES[head]), f"{where} imports {module}, at home in {HOMES[head]}"
+        assert module not in OPENING or where.startswith("captioner/media/"), (
+            f"{where} opens clips, and no decoder process"
+        )
         assert head != "ray" or where in RAY_FILES, f"{where} imports ray: only {sorted(RAY_FILES)} may"
 
 

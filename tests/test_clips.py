@@ -246,7 +246,7 @@ def test_a_decoder_process_can_only_read_the_file_that_it_is_lent(spooled: Spool
             assert child.files is not None
             child.files.close()
             child.files = ours
-            child.lent({}, spooled)
+            child.lent({}, spooled.file)
             _, (descriptor,), *_ = socket.recv_fds(theirs, 1, 1)
         theirs.close()
         mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
@@ -266,7 +266,7 @@ def test_a_large_clip_survives_a_decoder_process_that_died_with_nothing_to_do(sp
             os.kill(pid, signal.SIGKILL)
             while alive(pid):
                 time.sleep(0.01)  # and not asyncio.sleep: the loop shall not have heard of it yet
-            return await pool.watch(spooled, BUDGET)
+            return await pool.watch(spooled.file, BUDGET)
 
     assert asyncio.run(scenario()).times == (0.0, 1.0)
 

@@ -22,7 +22,7 @@ from captioner.prompts import prompt
 from captioner.types import Sampling
 from trainer import checkpoint, start
 from trainer.answer import Speaker
-from trainer.data.clips import Look
+from trainer.data.clips import ClipDecoders, Look
 from trainer.data.entries import Reader
 from trainer.data.feeds import open_feed
 from trainer.describe import MODELS, describe
@@ -84,9 +84,9 @@ def trained(options: Training, console: Console) -> int:
         return 0
     source = there.folder if there is not None else checkpoint.model_folder(source_of(options))
     words, fields = Words(source), start.overrides(options.model_config)
-    with ranks() as (rank, world):
+    with ranks() as (rank, world), ClipDecoders(options.threads) as clips:
         patch = start.CONFIGS[stage.family]().patch_side
-        job = job_of(options, words, patch, world, there)
+        job = job_of(options, words, patch, world, there, clips)
         mine = lanes_of(rank, world, job.order.lanes)
         accelerator = accelerator_for(options.parallel, options.precision, len(mine))
         fields = {"image_token_id": words.image_token_id} | fields
@@ -148,9 +148,10 @@ def evaluate(words: Sequence[str], console: Console) -> int:
         hold_out=options.hold_out,
         held_out=bool(options.hold_out),
     )
-    look = Look(images=options.images, frames=manners.frames, side=2 * manners.max_side)
-    feeds = [open_feed(word, look) for word in options.data]
-    scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
+    with ClipDecoders(1) as clips:
+        look = Look(images=options.images, frames=manners.frames, side=2 * manners.max_side, clips=clips)
+        feeds = [open_feed(word, look) for word in options.data]
+        scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
     if options.json:
         print(json.dumps({name: dataclasses.asdict(each) for name, each in scores.items()}))
     else:

@@ -32,7 +32,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from trainer import merging
 from trainer.eve import Context, EVEConfig, EVEForCausalLM, EVEModel, EVEPreTrainedModel, Route, refuse_masked_packing
 from trainer.guidance import Guide, Taught
-from trainer.loss import shifted, supervised_loss
+from trainer.loss import shifted
 
 
 @strict
@@ -293,27 +293,17 @@ class ELVAForCausalLM(EVEForCausalLM):
         **context: Unpack[ELVAContext],
     ) -> CausalLMOutputWithPast:
         """As EVE's, with videos (F, 3, H, W) of F (1 + h (w + 1)) image tokens. Merged logits are (1, N, V)."""
-        out = self.model(
-            input_ids,
-            attention_mask,
-            position_ids,
-            context.get("past_key_values"),
-            pixel_values,
-            context.get("use_cache"),
-        )
-        hidden = out.last_hidden_state
-        if labels is None:
-            logits = self.lm_head(hidden[:, -logits_to_keep:])  # -0: all of them
-            return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
-        targets = shifted(labels, position_ids)
-        if (kept := getattr(out, "kept", None)) is not None:
+        cache, use_cache = context.get("past_key_values"), context.get("use_cache")
+        out = self.model(input_ids, attention_mask, position_ids, cache, pixel_values, use_cache)
+        targets, kept = None if labels is None else shifted(labels, position_ids), getattr(out, "kept", None)
+        if targets is not None and kept is not None:
             targets = targets.flatten()[kept][None]
-        loss = supervised_loss(hidden, targets, self.lm_head, context.get("num_items_in_batch"))
-        if (taught := context.get("taught")) is not None:
-            visual_MD = self.visual(hidden, input_ids, kept)
+        answer = self.answer(out, targets, logits_to_keep, context)
+        if answer.loss is not None and (taught := context.get("taught")) is not None:
+            visual_MD = self.visual(out.last_hidden_state, input_ids, kept)
             guidance = self.guidance(visual_MD, pixel_values or [], taught)
-            loss = loss + context.get("taught_share", 1.0) * guidance
-        return CausalLMOutputWithPast(loss=loss, past_key_values=out.past_key_values)
+            answer.loss = answer.loss + context.get("taught_share", 1.0) * guidance
+        return answer
 
     def visual(self, hidden_BTD: Tensor, ids_BT: Tensor, kept: Tensor | None) -> Tensor:
         if kept is not None:

@@ -360,21 +360,21 @@ class EVEForCausalLM(EVEPreTrainedModel, GenerationMixin):
         over `num_items_in_batch`. Logits are then left out: most places have no label and 152,064 words cost much.
         Without labels returns logits (B, T, V), of the last `logits_to_keep` places only if it is not 0.
         """
-        out = self.model(
-            input_ids,
-            attention_mask,
-            position_ids,
-            context.get("past_key_values"),
-            pixel_values,
-            context.get("use_cache"),
-        )
+        cache, use_cache = context.get("past_key_values"), context.get("use_cache")
+        out = self.model(input_ids, attention_mask, position_ids, cache, pixel_values, use_cache)
+        targets_BT = None if labels is None else shifted(labels, position_ids)
+        return self.answer(out, targets_BT, logits_to_keep, context)
+
+    def answer(
+        self, out: BaseModelOutputWithPast, targets_BT: Tensor | None, logits_to_keep: int, context: Context
+    ) -> CausalLMOutputWithPast:
+        """The loss where there are targets, else the logits."""
         hidden_BTD = out.last_hidden_state
-        if labels is not None:
-            targets_BT = shifted(labels, position_ids)
-            loss = supervised_loss(hidden_BTD, targets_BT, self.lm_head, context.get("num_items_in_batch"))
-            return CausalLMOutputWithPast(loss=loss, past_key_values=out.past_key_values)
-        logits = self.lm_head(hidden_BTD[:, -logits_to_keep:])  # -0: all of them
-        return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
+        if targets_BT is None:
+            logits = self.lm_head(hidden_BTD[:, -logits_to_keep:])  # -0: all of them
+            return CausalLMOutputWithPast(logits=logits, past_key_values=out.past_key_values)
+        loss = supervised_loss(hidden_BTD, targets_BT, self.lm_head, context.get("num_items_in_batch"))
+        return CausalLMOutputWithPast(loss=loss, past_key_values=out.past_key_values)
 
     def generate(self, *inputs, suppress_tokens=None, **options):  # type: ignore[no-untyped-def]
         """transformers' `generate`; the model never says the image token, which only a picture may bring."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from trainer.words import Words
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A stage over some feeds, into a folder. stop_after: steps at most in this start, 0 for no limit. teacher: the
-    folder of a guided stage's."""
+    folder of a guided stage's. asked: what else of the command line decides the result."""
 
     stage: Stage
     feeds: Sequence[Feed]
@@ -47,13 +47,19 @@ class Job:
     ahead: Ahead = USUAL
     stop_after: int = 0
     teacher: str = ""
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def told(self) -> dict[str, Any]:
         """What decides the result; a run is not resumed with another."""
         feeds = [{"name": each.name, "version": each.version, "weight": each.weight} for each in self.feeds]
         order, hold_out = to_json(self.order), self.reader.hold_out
-        return {"stage": to_json(self.stage), "feeds": feeds, "order": order, "hold_out": hold_out}
+        return {"stage": to_json(self.stage), "feeds": feeds, "order": order, "hold_out": hold_out, **self.asked}
+
+    def refuse_another(self, there: Checkpoint) -> None:
+        """Raises PlanMismatch for a checkpoint of another job than this."""
+        if rows := differences(there.told["job"], self.told):
+            raise PlanMismatch(rows)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,9 +110,7 @@ class Trainer:
         return self.seen.samples >= self.job.stage.samples * self.job.stage.epochs
 
     def resume(self, there: Checkpoint) -> None:
-        """Go on behind a checkpoint whose weights the model has. Raises PlanMismatch, CorruptState."""
-        if rows := differences(there.told["job"], self.job.told):
-            raise PlanMismatch(rows)
+        """Go on behind a checkpoint of this job whose weights the model has. Raises CorruptState."""
         told = there.told["seen"]
         self.seen = Seen(**told | {"bad": Counter(told["bad"])})
         self.meter.resume(there.told["means"])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from captioner.errors import Refused
 from captioner.registry import UnknownPart
 from trainer.checkpoint import Checkpoint, refuse_far
-from trainer.data.clips import Look
+from trainer.data.clips import ClipDecoders, Look
 from trainer.data.entries import Feed, Reader, Unfit
 from trainer.data.feeds import open_feed
 from trainer.data.lane import Order
@@ -23,6 +26,8 @@ from trainer.loop import Job
 from trainer.parallel import PLANS
 from trainer.recipes import STAGES
 from trainer.stage import TEXT_TOKENS, Corpus, Pictures, Stage
+from trainer.start import overrides
+from trainer.teacher import revision
 from trainer.words import Words
 
 LOOKED_AT = 256  # samples whose lengths say how many rows make a batch
@@ -140,36 +145,61 @@ def guided(stage: Stage, teacher: str) -> Stage:
     return replace(stage, guided=False, trains=tuple(each for each in stage.trains if each != "guidance"))
 
 
-def mean_tokens(feeds: list[Feed], reader: Reader) -> float:
+def mean_tokens(feeds: list[Feed], reader: Reader, threads: int) -> float:
     """Of a sample, by the first ones of each feed, weighed as they are mixed. Raises Refused where none fits."""
     mean, whole = 0.0, sum(feed.weight for feed in feeds)
     for feed in feeds:
-        looked = (entry for part in feed.parts for entry in part.entries(0, LOOKED_AT))
-        lengths = []
-        for entry in islice(looked, LOOKED_AT):
-            try:
-                lengths.append(reader.plan(entry).tokens)
-            except Unfit:
-                continue
+        lengths = first_lengths(feed, reader, threads)
         if not lengths:
             raise Refused(f"{feed.name}: none of its first samples fits stage {reader.stage.name}")
         mean += feed.weight / whole * sum(lengths) / len(lengths)
     return mean
 
 
+def first_lengths(feed: Feed, reader: Reader, threads: int) -> list[int]:
+    """Tokens of those of the feed's first samples that fit."""
+    first = (entry for part in feed.parts for entry in part.entries(0, LOOKED_AT))
+    lengths = []
+    with ThreadPoolExecutor(threads) as measurers:
+        for entry in [each.measured_by(measurers) for each in islice(first, LOOKED_AT)]:
+            with suppress(Unfit):
+                lengths.append(reader.plan(entry).tokens)
+    return lengths
+
+
 def order_of(options: Training, stage: Stage, feeds: list[Feed], reader: Reader, world: int) -> Order:
-    """As many rows as hold the stage's batch on average, in a multiple of the ranks."""
+    """As many rows as were asked for, or as hold the stage's batch on average, in a multiple of the ranks."""
     least = stage.pictures.tokens + TEXT_TOKENS
     wanted = max(4 * least if stage.pictures.frames == 1 else 2 * least, 4096)
     budget = options.budget or 2 ** math.ceil(math.log2(wanted))
     rows = options.rows
     if not rows:
-        rows = world * max(1, round(stage.batch * mean_tokens(feeds, reader) / budget / world))
+        rows = world * max(1, round(stage.batch * mean_tokens(feeds, reader, options.threads) / budget / world))
     return Order(lanes=rows, budget=budget, seed=options.seed, block=options.block)
 
 
-def job_of(options: Training, words: Words, patch: int, world: int, there: Checkpoint | None) -> Job:
-    """The whole job. What a checkpoint tells stays: the versions of its feeds, and its order if none is asked for."""
+def asked(options: Training, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the result and is neither stage, feed nor order; told: of a run that goes on. Raises Refused.
+
+    What only rounds otherwise is not among it: ranks, --parallel, --attention, --checkpointing.
+    """
+    start = options.start or (options.llm if stage_of(options.stage).follows is None else "")
+    return {
+        "teacher": revision(options.teacher) if options.teacher else None,
+        "model_config": overrides(options.model_config),
+        "images": options.images,
+        "precision": options.precision,
+        "start": start or told.get("start", ""),  # a run that goes on does not need it any more
+    }
+
+
+def job_of(
+    options: Training, words: Words, patch: int, world: int, there: Checkpoint | None, clips: ClipDecoders
+) -> Job:
+    """The whole job. What a checkpoint tells stays: the versions of its feeds, and its order if none is asked for.
+
+    Raises PlanMismatch for a checkpoint of another job, before anything is loaded.
+    """
     if options.keep < 1:
         raise Refused(f"--keep {options.keep} would keep no checkpoint: 1 or more would be right")
     stage = guided(stage_of(options.stage), options.teacher)
@@ -179,6 +209,7 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
         images=options.images,
         frames=options.changes.frames or stage.pictures.frames,
         side=2 * (options.changes.max_side or stage.pictures.max_side),
+        clips=clips,
     )
     feeds = [open_feed(word, look, pinned) for word in options.data]
     stage = changed(stage, options.changes, feeds)
@@ -189,14 +220,13 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
         patch=patch,
         hold_out=options.hold_out,
     )
-    order = order_of(options, stage, feeds, reader, world)
     if told and not options.rows:
-        order = replace(order, lanes=told["order"]["lanes"])
-    return Job(
+        options = replace(options, rows=told["order"]["lanes"])
+    job = Job(
         stage=stage,
         feeds=feeds,
         reader=reader,
-        order=order,
+        order=order_of(options, stage, feeds, reader, world),
         output=run_folder(options),
         save_every=options.save_every,
         keep=options.keep,
@@ -204,7 +234,11 @@ def job_of(options: Training, words: Words, patch: int, world: int, there: Check
         ahead=Ahead(threads=options.threads, steps=options.ahead),
         stop_after=options.stop_after,
         teacher=options.teacher,
+        asked=asked(options, told),
     )
+    if there is not None:
+        job.refuse_another(there)
+    return job
 
 
 def run_folder(options: Training) -> Path:

@@ -5,6 +5,7 @@ F frames, H and W pixels, G x G the teacher's grid, E its width.
 
 from __future__ import annotations
 
+from hashlib import file_digest
 from pathlib import Path
 
 import torch
@@ -13,7 +14,21 @@ from torch import Tensor
 from transformers import SiglipVisionModel
 
 from captioner.errors import Refused
+from captioner.recipe import canonical
+from shards import commits
 from trainer.guidance import Taught
+
+
+def revision(folder: str | Path) -> str:
+    """Of a teacher's config and weights, wherever they lie: a sha256. Raises Refused for a folder without them."""
+    place, digests = Path(folder).expanduser(), {}
+    for path in (place / "config.json", *sorted(place.glob("*.safetensors"))):
+        try:
+            with path.open("rb") as file:
+                digests[path.name] = file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise Refused(f"--teacher {folder}: a local SigLIP checkpoint would be right ({error})") from error
+    return commits.sha256_of(canonical(digests))
 
 
 class Teacher:

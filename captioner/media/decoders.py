@@ -11,7 +11,7 @@ from asyncio.subprocess import Process
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import orjson
 
@@ -20,7 +20,7 @@ from captioner.media.clip_answer import question, side, watched
 from captioner.media.wire import LENGTHS, MAX_BODY_BYTES, MAX_HEADER_BYTES, OUT_OF_MEMORY, Header, frame_head
 from captioner.reasons import REASONS
 from captioner.recipe import Limits, to_json
-from captioner.types import Decoded, FrameBudget, Picture, PixelBudget, Spooled
+from captioner.types import Decoded, FrameBudget, Picture, PixelBudget
 
 START_SECONDS, START_TRIES = 30.0, 3
 DYING_SECONDS = 1.0  # between a closed connection and a gone process
@@ -131,20 +131,20 @@ class Child:
         if self.files is not None:
             self.files.close()
 
-    def lent(self, header: Header, media: bytes | Spooled) -> tuple[Header, bytes]:
-        """A question as it is asked: a large clip is not sent, but its file's descriptor."""
-        if not isinstance(media, Spooled):
+    def lent(self, header: Header, media: bytes | IO[bytes]) -> tuple[Header, bytes]:
+        """A question as it is asked: a file is not sent, but its descriptor."""
+        if isinstance(media, bytes):
             return header, media
         assert self.files is not None, "a child that was told of clips"
         # Opened anew, to be read and no more: what it could write would be in the corpus, under the old sha256.
-        descriptor = os.open(f"/proc/self/fd/{media.file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/self/fd/{media.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             socket.send_fds(self.files, [b"f"], [descriptor])
         finally:
             os.close(descriptor)
         return {**header, "lent": True}, b""
 
-    async def ask(self, header: Header, media: bytes | Spooled) -> tuple[Header, bytes]:
+    async def ask(self, header: Header, media: bytes | IO[bytes]) -> tuple[Header, bytes]:
         """Its answer. Whatever else happens, cancellation too, it is killed: nobody knows what it would say next."""
         self.asked += 1
         try:
@@ -226,14 +226,15 @@ class DecoderPool:
         }
         return await self._answered(header, media)
 
-    async def watch(self, media: bytes | Spooled, budget: FrameBudget) -> Decoded:
-        """The frames of a clip. Raises as decode does; OutOfService from a pool that was not told of clips."""
+    async def watch(self, media: bytes | IO[bytes], budget: FrameBudget) -> Decoded:
+        """The frames of a clip, which may come as an open file. Raises as decode does; OutOfService from a pool that
+        was not told of clips."""
         if not self.clips:
             raise OutOfService("this pool was made for pictures alone")
         most_pixels = self.limits.decode_memory_mib * 2**20 // BYTES_PER_VIDEO_PIXEL
         return await self._answered(question(budget, to_json(budget.pixels), most_pixels), media)
 
-    async def _answered(self, header: Header, media: bytes | Spooled) -> Decoded:
+    async def _answered(self, header: Header, media: bytes | IO[bytes]) -> Decoded:
         async with self._turns:
             try:
                 return await self._decode_once(header, media)
@@ -245,7 +246,7 @@ class DecoderPool:
             except ChildDied as death:
                 raise MediaError(death.reason, "the decoder process died twice on it") from None
 
-    async def _decode_once(self, header: Header, media: bytes | Spooled) -> Decoded:
+    async def _decode_once(self, header: Header, media: bytes | IO[bytes]) -> Decoded:
         if not self._entered:
             raise OutOfService("the decoder pool is closed; enter it with `async with`")
         starting = self._idle.pop()

@@ -32,6 +32,17 @@ def language_model(folder: Path) -> Path:
     return folder
 
 
+def teacher(folder: Path, seed: int = 0) -> Path:
+    """A SigLIP that has learnt nothing."""
+    import torch
+    from transformers import SiglipVisionConfig, SiglipVisionModel
+
+    torch.manual_seed(seed)
+    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    SiglipVisionModel(SiglipVisionConfig(**small, image_size=32, patch_size=16)).save_pretrained(folder)
+    return folder
+
+
 def llava(folder: Path, pictures: int = 6, videos: int = 0) -> Path:
     """Conversations about pictures, videos of four frames, and one about nothing to see."""
     folder.mkdir(parents=True, exist_ok=True)

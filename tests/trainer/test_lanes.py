@@ -16,7 +16,6 @@ torch = pytest.importorskip("torch", reason="needs the `train` extra")
 
 from captioner.errors import CorruptState, Refused  # noqa: E402
 from shards.reading import open_corpus  # noqa: E402
-from tests import clips  # noqa: E402
 from tests.trainer import made  # noqa: E402
 from trainer.data.clips import Look  # noqa: E402
 from trainer.data.entries import Feed, Reader  # noqa: E402
@@ -209,33 +208,6 @@ def test_conversations_are_read_with_pictures_videos_and_without(tmp_path: Path)
     assert int((batch.ids_1T == 0).sum()) == tokens
 
 
-def test_a_clip_s_frames_are_whole_seconds_and_as_many_as_were_planned(tmp_path: Path) -> None:
-    (tmp_path / "clip.mp4").write_bytes(clips.plain(6))
-    talk = {"id": "c", "video": "clip.mp4", "conversations": made.talk("<image>\nWhat happens?")}
-    (tmp_path / "talks.json").write_text(json.dumps([talk]))
-    stage = replace(STAGES["elva-3"], pictures=Pictures(mode="longest_edge", max_side=56, tokens=21, frames=4))
-    own = Reader(stage=stage, tokenize=spelled, image_token_id=0, patch=14)
-    for most, planned in ((4, 4), (9, 6)):
-        feed = open_feed(f"llava={tmp_path / 'talks.json'}", Look(frames=most))
-        with Loader([feed], own, Order(lanes=1, budget=512, window=1)) as loader:
-            batch = next(iter(loader))[0]
-        assert batch.bad == {} and {len(each) for each in batch.pictures_F3HW} == {planned}
-        first = batch.pictures_F3HW[0].float()
-        assert all(not torch.equal(one, other) for one, other in itertools.pairwise(first)), (
-            "each second looks different"
-        )
-
-
-def test_a_committed_clip_is_seen_in_as_many_frames_as_its_ledger_and_the_stage_allow(tmp_path: Path) -> None:
-    out = made.video_corpus(tmp_path)
-    stage = replace(STAGES["elva-2"], pictures=Pictures(mode="longest_edge", max_side=56, tokens=21, frames=4))
-    own = Reader(stage=stage, tokenize=spelled, image_token_id=0, patch=14)
-    for most, taken in ((4, {4}), (32, {6, 7})):  # clips of 6 and 7 seconds; one was looked at in pairs of frames
-        with Loader([open_feed(str(out), Look(frames=most))], own, Order(lanes=1, budget=2048, window=1)) as loader:
-            batch = next(iter(loader))[0]
-        assert batch.bad == {} and {len(each) for each in batch.pictures_F3HW} == taken
-
-
 def test_a_conversation_that_no_template_takes_is_counted(tmp_path: Path) -> None:
     path = made.llava(tmp_path, pictures=3)
     rows = json.loads(path.read_text())
@@ -245,8 +217,19 @@ def test_a_conversation_that_no_template_takes_is_counted(tmp_path: Path) -> Non
     stage = replace(STAGES["eve-v2-3"], pictures=SMALL)
     lane = Lane(0, [open_feed(f"llava={path}")], reader(stage), Order(lanes=1, budget=1024, window=1))
     row = next(iter(lane))
-    assert row.position["left_out"]["template"] >= 2
+    assert row.position["left_out"].keys() == {"template", "missing"}
     assert {each.entry.key for each in row.samples} == {"p2", "words"}
+
+
+def test_a_lane_does_not_go_on_without_a_sample_that_it_had_taken(tmp_path: Path) -> None:
+    stage, order = replace(STAGES["eve-v2-3"], pictures=SMALL), Order(lanes=1, budget=400, window=1)
+    feed = open_feed(f"llava={made.llava(tmp_path, pictures=9)}")
+    positions = (row.position for row in Lane(0, [feed], reader(stage), order))
+    waiting = next(each for each in positions if any(index < 9 for _, _, _, index, _ in each["carried"]))
+    for path in tmp_path.glob("*.jpg"):
+        path.unlink()
+    with pytest.raises(Refused, match="was read before, and is missing now"):
+        Lane(0, [feed], reader(stage), order, waiting)
 
 
 def test_a_feed_with_nothing_that_fits_says_so(out: Path) -> None:

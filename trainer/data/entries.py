@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from captioner.errors import MediaError
 from trainer.image_size import MODES, Grid, Size
 from trainer.stage import Stage
 from trainer.templates import TEMPLATES, Example, Tokenize, Turn, encode
@@ -24,7 +26,8 @@ class Unfit(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A sample of a feed. size: upright px of its picture or frames, None for text alone. sha256: of what tells it
-    apart, hex; it decides whether the sample is held out."""
+    apart, hex; it decides whether the sample is held out. measure: gives the entry with its size, where that is told by
+    nothing but the picture or clip itself; raises MediaError."""
 
     key: str
     turns: tuple[Turn, ...]
@@ -32,6 +35,11 @@ class Entry:
     size: Size | None = None
     frames: int = 1
     fetch: Fetch | None = None
+    measure: Callable[[], Entry] | None = None
+
+    def measured_by(self, threads: Executor) -> Entry:
+        """The entry, measured from now on, if it is to be; who wants to know then waits."""
+        return self if self.measure is None else replace(self, measure=threads.submit(self.measure).result)
 
 
 class Part(Protocol):
@@ -83,9 +91,14 @@ class Reader:
     held_out: bool = False
 
     def plan(self, entry: Entry) -> Planned:
-        """Raises Unfit: held_out, template (what it refuses), too_long (a picture beyond the text's limit)."""
+        """Raises Unfit: held_out, template (what it refuses), too_long (a picture beyond the text's limit), or why its
+        picture or clip cannot be measured."""
         if (int(entry.sha256[:8], 16) < self.hold_out * 2**32) != self.held_out:
             raise Unfit("held_out")
+        try:
+            entry = entry if entry.measure is None else entry.measure()
+        except MediaError as error:
+            raise Unfit(error.reason) from error
         grid = None if entry.size is None else self.grid(entry.size)
         pictures = [] if grid is None else [grid.tokens * entry.frames]
         try:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from captioner.errors import Refused
-from trainer.data.entries import Entry, Feed, Planned, Reader, Unfit
+from trainer.data.entries import Entry, Feed, Part, Planned, Reader, Unfit
 from trainer.data.order import Spot, Stretch, blocks, next_feed, shuffled, stretches
 from trainer.data.packing import packed
 
 Position = dict[str, Any]  # JSON
+AHEAD = 16  # entries of a feed that are measured before they are wanted, where an Executor is there for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +55,14 @@ class Row:
 
 
 class Cursor:
-    """Where a lane is in one feed."""
+    """Where a lane is in one feed. threads: they measure what comes next."""
 
-    def __init__(self, feed: int, parts: Sequence[Any], lane: int, order: Order, at: Sequence[int] = (0, 0, 0)) -> None:
-        self.feed, self._parts, self._lane, self._order = feed, parts, lane, order
+    def __init__(
+        self, feed: int, parts: Sequence[Part], lane: int, order: Order, at: Sequence[int], threads: Executor | None
+    ) -> None:
+        self.feed, self._parts, self._lane, self._order, self._threads = feed, parts, lane, order, threads
         self.epoch, self.block, self.offset = at
+        self._ahead = 0
         self._epoch: tuple[int, list[list[Stretch]]] | None = None
         self._entries: tuple[tuple[int, int], list[Entry], list[int]] | None = None
 
@@ -78,6 +83,7 @@ class Cursor:
             entries, places = self._open()
             if self.offset < len(places):
                 index = places[self.offset]
+                self._measure(entries, places)
                 self.offset += 1
                 return Spot(feed=self.feed, epoch=self.epoch, block=self.block, index=index), entries[index]
             self.block, self.offset = self.block + 1, 0
@@ -89,21 +95,36 @@ class Cursor:
             entries = self.entries(self.epoch, self.block)
             places = shuffled(len(entries), self._order.seed, self.feed, self.epoch, self._lane, self.block)
             self._entries = (self.epoch, self.block), entries, places
+            self._ahead = self.offset
         return self._entries[1], self._entries[2]
+
+    def _measure(self, entries: list[Entry], places: list[int]) -> None:
+        """Have the entries from here on measured, each once."""
+        if self._threads is None:
+            return
+        for index in places[self._ahead : self.offset + AHEAD]:
+            entries[index] = entries[index].measured_by(self._threads)
+        self._ahead = self.offset + AHEAD
 
 
 class Lane:
     """Iterate for rows; each says where to go on behind it. Raises Refused where a feed has nothing that fits."""
 
     def __init__(
-        self, number: int, feeds: Sequence[Feed], reader: Reader, order: Order, position: Position | None = None
+        self,
+        number: int,
+        feeds: Sequence[Feed],
+        reader: Reader,
+        order: Order,
+        position: Position | None = None,
+        threads: Executor | None = None,
     ) -> None:
         self._number, self._feeds, self._reader, self._order = number, feeds, reader, order
         at = position or {"window": 0, "feeds": [[0, 0, 0]] * len(feeds), "taken": [0] * len(feeds), "gone": 0}
         self._window, self._gone, self._taken = at["window"], at["gone"], list(at["taken"])
         self._unfit = Counter[str](at.get("unfit", {}))
         self._cursors = [
-            Cursor(index, feed.parts, number, order, spot)
+            Cursor(index, feed.parts, number, order, spot, threads)
             for index, (feed, spot) in enumerate(zip(feeds, at["feeds"], strict=True))
         ]
         self._carried = self._carry(at.get("carried", []))
@@ -135,11 +156,17 @@ class Lane:
         }
 
     def _carry(self, told: Sequence[Sequence[int]]) -> list[Waiting]:
-        """The samples that waited, read again."""
+        """The samples that waited, read again. Raises Refused for one that cannot be, any more."""
         opened = {at: self._cursors[at[0]].entries(at[1], at[2]) for at in {tuple(each[:3]) for each in told}}
         waiting = []
         for feed, epoch, block, index, waited in told:
-            planned = self._reader.plan(opened[feed, epoch, block][index])
+            entry = opened[feed, epoch, block][index]
+            try:
+                planned = self._reader.plan(entry)
+            except Unfit as unfit:
+                raise Refused(
+                    f"{self._feeds[feed].name}: {entry.key} was read before, and is {unfit.reason} now"
+                ) from unfit
             spot = Spot(feed=feed, epoch=epoch, block=block, index=index)
             waiting.append(Waiting(spot=spot, planned=planned, waited=waited))
         return waiting

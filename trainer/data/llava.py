@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,24 +39,31 @@ class Conversations:
         return [self.entry(each) for each in self.talks[start:stop]]
 
     def entry(self, sample: dict[str, Any]) -> Entry:
-        """What does not fit is an entry too, that no template takes: it is counted where it is planned."""
+        """What does not fit is an entry too, that no template takes: it is counted where it is planned.
+
+        No file is opened yet: a block has thousands of entries, and a window takes a few of them.
+        """
         words = json.dumps(sample, sort_keys=True)
         key, sha256 = str(sample.get("id", words[:80])), commits.sha256_of(words.encode())
         try:
             turns = tuple(Turn(speaker=each["from"], text=each["value"]) for each in sample["conversations"])
-            entry = Entry(key=key, turns=turns, sha256=sha256)
-            return self.seen(entry, sample) if "image" in sample or "video" in sample else entry
-        except (KeyError, TypeError, OSError, MediaError):
-            return Entry(key=key, turns=(), sha256=sha256)
+            paths = [self.folder / sample[kind] for kind in ("image", "video") if kind in sample]
+        except (KeyError, TypeError):
+            turns, paths = (), []
+        entry = Entry(key=key, turns=turns, sha256=sha256)
+        if not paths:
+            return entry
+        return replace(entry, measure=partial(self.measured, entry, paths[0], "image" not in sample))
 
-    def seen(self, entry: Entry, sample: dict[str, Any]) -> Entry:
-        """The entry with what is to be seen. Raises OSError, MediaError."""
-        path = self.folder / (sample["image"] if "image" in sample else sample["video"])
-        if "image" not in sample and path.is_file():
-            size, count = clip_of(path, self.look.frames)
-            return replace(entry, size=size, frames=count, fetch=partial(clip_bytes, path, count, self.look.side))
-        paths = [path] if "image" in sample else self.spread(path)
-        return replace(entry, size=size_of(paths[0]), frames=len(paths), fetch=partial(bytes_of, paths))
+    def measured(self, entry: Entry, path: Path, moves: bool) -> Entry:
+        """The entry with what is to be seen. moves: a video. Raises MediaError."""
+        with missing_if_gone():
+            if moves and path.is_file():
+                with path.open("rb") as clip:
+                    size, count = clip_of(clip, self.look)
+                return replace(entry, size=size, frames=count, fetch=partial(clip_bytes, path, count, self.look))
+            paths = self.spread(path) if moves else [path]
+            return replace(entry, size=size_of(paths[0]), frames=len(paths), fetch=partial(bytes_of, paths))
 
     def spread(self, folder: Path) -> list[Path]:
         """As many frames of a folder, evenly spaced, as are taken at most. Raises OSError for one without any."""
@@ -66,15 +74,23 @@ class Conversations:
         return [there[round(at * (len(there) - 1) / max(1, most - 1))] for at in range(most)]
 
 
-def clip_bytes(path: Path, count: int, side: int) -> list[bytes]:
+def clip_bytes(path: Path, count: int, look: Look) -> list[bytes]:
     """Raises MediaError."""
-    return frames_of(bytes_of([path])[0], count, side)
+    with missing_if_gone(), path.open("rb") as clip:
+        return frames_of(clip, count, look)
 
 
 def bytes_of(paths: Sequence[Path]) -> list[bytes]:
-    """Raises MediaError for one that is gone since it was planned."""
-    try:
+    """Raises MediaError."""
+    with missing_if_gone():
         return [path.read_bytes() for path in paths]
+
+
+@contextmanager
+def missing_if_gone() -> Iterator[None]:
+    """A file that is not there, or not any more, is a MediaError."""
+    try:
+        yield
     except OSError as error:
         raise MediaError("missing", str(error)) from error
 

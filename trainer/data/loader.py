@@ -1,4 +1,5 @@
-"""Steps of rows, decoded ahead of the model by threads: Pillow lets go of the interpreter while it works.
+"""Steps of rows, decoded ahead of the model by threads: Pillow lets go of the interpreter while it works, and clips
+are opened in processes.
 
 T tokens of a row, F frames, H and W pixels.
 """
@@ -97,15 +98,17 @@ class Loader(AbstractContextManager["Loader"]):
                 raise Refused(f"{feed.name} has {feed.samples} samples for {order.lanes} rows a step: give fewer rows")
         self._reader, self._steps, self._bad_in_a_row = reader, ahead.steps, 0
         known = positions or {}
+        # Threads of their own: to measure must not wait behind steps that are decoded.
+        self._measurers = ThreadPoolExecutor(ahead.threads, thread_name_prefix="measure")
         self._lanes = {
-            number: iter(Lane(number, feeds, reader, order, known.get(number)))
+            number: iter(Lane(number, feeds, reader, order, known.get(number), self._measurers))
             for number in (mine or range(order.lanes))
         }
         self._decoders = ThreadPoolExecutor(ahead.threads, thread_name_prefix="decode")
         self._planner = ThreadPoolExecutor(1, thread_name_prefix="plan")
 
     def __exit__(self, *exc: object) -> None:
-        for each in (self._planner, self._decoders):
+        for each in (self._planner, self._measurers, self._decoders):
             each.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[list[Batch]]:

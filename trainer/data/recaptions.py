@@ -9,6 +9,7 @@ from functools import partial
 
 from captioner.errors import MediaError
 from captioner.prompts import prompt
+from captioner.types import Spooled
 from shards import commits
 from shards.ledger import Row
 from shards.reading import Media, Shard, open_corpus
@@ -64,10 +65,13 @@ class Recaptioned:
         """Raises MediaError for bytes that are not those that were captioned."""
         with self._lock:
             self._media = self._media or self.shard.media()
-        media = self._media.read(key)
-        if sha256 and commits.sha256_of(media) != sha256:
+        media = self._media.held(key) if frames else self._media.read(key)
+        there = media.sha256 if isinstance(media, Spooled) else commits.sha256_of(media)
+        if sha256 and there != sha256:
             raise MediaError("undecodable", "not the bytes that were captioned")
-        return frames_of(media, frames, self.look.side) if frames else [media]
+        if isinstance(media, Spooled):
+            return frames_of(media.file, frames, self.look)
+        return frames_of(media, frames, self.look) if frames else [media]
 
 
 def feed(url: str, weight: float | None, look: Look, words: Callable[[Row], str], version: str | None = None) -> Feed:
