@@ -13,9 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 from captioner.captioning import Captioner
-from captioner.errors import EngineUnavailable, OutOfService
+from captioner.errors import EngineUnavailable, MediaError, OutOfService
 from captioner.external import external_of
 from captioner.filters import FILTERS, SCREENS
+from captioner.media.clip_format import header_of
 from captioner.media.decoders import DecoderPool
 from captioner.presets import with_max_tokens
 from captioner.recipe import Asking, Pace, Recipe, digest, to_json
@@ -151,14 +152,16 @@ class Service:
         began = loop.time()
         sample = Sample(key="uploaded", kind="image", media=asked.media, meta={}, source_shard="http")
         waited: float | None = None
+        pixels = _pixels(sample)
         try:
             async with self.within(asked.deadline), self.admission.enter(asked.key.tenant, asked.deadline) as waited:
+                self.shares.pixels(asked.key, pixels)
                 decision = await self._captioner(asking).decide(sample)
         except TimeoutError:
             raise Problem("deadline_exceeded", STOPPED if waited is not None else UNASKED) from None
         except (EngineUnavailable, OutOfService):
+            self.shares.pixels(asked.key, -pixels)
             raise Problem("engine_unavailable") from None
-        self.shares.pixels(asked.key, (decision.width or 0) * (decision.height or 0))
         timings = {
             "waited_seconds": round(waited, 3),
             "engine_seconds": round(decision.engine_seconds, 3),
@@ -196,6 +199,15 @@ class Service:
             filters=filters,
             external=self._external,
         )
+
+
+def _pixels(sample: Sample) -> int:
+    """As its header has them; 0 for what has none, which is no picture."""
+    try:
+        header = header_of(sample)
+    except MediaError:
+        return 0
+    return (header.width or 0) * (header.height or 0)
 
 
 def _told(recipe: Recipe, asking: Asking, decision: Decision) -> dict[str, Any]:

@@ -44,8 +44,7 @@ class Shares:
         taken = self._of(key)
         if key.at_once and taken.under_way >= key.at_once:
             raise Problem("too_many_at_once", f"{key.at_once} may be under way at once", retry_after=1)
-        if key.megapixels_a_day and taken.pixels >= key.megapixels_a_day * 1_000_000:
-            raise Problem("pixels_used_up", retry_after=DAY - self.clock() % DAY)
+        self._look(key, taken)
         if key.a_minute:
             if taken.tokens < 1:
                 raise Problem("rate_limited", retry_after=1 + (1 - taken.tokens) * 60 / key.a_minute)
@@ -57,9 +56,17 @@ class Shares:
             taken.under_way -= 1
 
     def pixels(self, key: Key, count: int) -> None:
-        """Book the pixels of a picture."""
+        """Book the pixels of a picture before it is decoded; a count below 0 gives them back. Raises Problem
+        pixels_used_up, for many may have been let in before the first of them was booked."""
         if key.megapixels_a_day:
-            self._of(key).pixels += count
+            taken = self._of(key)
+            if count > 0:
+                self._look(key, taken)
+            taken.pixels += count
+
+    def _look(self, key: Key, taken: _Taken) -> None:
+        if key.megapixels_a_day and taken.pixels >= key.megapixels_a_day * 1_000_000:
+            raise Problem("pixels_used_up", retry_after=DAY - self.clock() % DAY)
 
     def _of(self, key: Key) -> _Taken:
         """The tenant's books as of now: a minute's requests may come at once, and then at their rate."""

@@ -22,7 +22,7 @@ from shards.store import Store
 from tests.bad_tars import BAD_TARS, MOST_MEMBER_BYTES, BadTar
 from tests.captions import HOSTILE, PROMPT
 from tests.corpora import fake_recipe, picture, planned, run_here
-from tests.pictures import BAD_PICTURES
+from tests.pictures import BAD_PICTURES, made
 from tests.processes import datacomp, recap, run
 
 ENGINE = '''
@@ -79,7 +79,7 @@ def write_inputs(folder: Path) -> None:
     folder.mkdir()
     for bad in BAD_TARS:
         (folder / f"{bad.name}.tar").write_bytes(bad.make())
-    pictures = (Packed(key=f"{n:05d}", extension="jpg", media=bad.make()) for n, bad in enumerate(BAD_PICTURES))
+    pictures = (Packed(key=f"{n:05d}", extension="jpg", media=made(bad)) for n, bad in enumerate(BAD_PICTURES))
     (folder / "bad-pictures.tar").write_bytes(tar_of(pictures))
     (folder / "hostile-captions.tar").write_bytes(tar_of(hostile_pictures()))
     pack(Store(str(folder)), [Packed(key=f"{n:05d}", extension="jpg", media=picture(n)) for n in range(20)], 20)

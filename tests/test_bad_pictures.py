@@ -16,7 +16,7 @@ from captioner.reasons import REASONS
 from captioner.recipe import Limits
 from captioner.registry import build
 from captioner.types import PixelBudget, Sample
-from tests.pictures import BAD_PICTURES, Bad, of
+from tests.pictures import BAD_PICTURES, Bad, made, of
 
 BUDGET = PixelBudget(max_pixels=200_000, multiple_of=28)
 SCREENING = [build(SCREENS, name, {}) for name in SCREENS]
@@ -47,7 +47,7 @@ def outcome(media: bytes, runner: asyncio.Runner, pool: DecoderPool) -> tuple[st
 
 @pytest.mark.parametrize("bad", BAD_PICTURES, ids=lambda bad: f"{bad.case}: {bad.name}")
 def test_a_bad_picture_has_its_reason(bad: Bad, decoding: tuple[asyncio.Runner, DecoderPool]) -> None:
-    media = bad.make()
+    media = made(bad)
     began = time.perf_counter()
     reason, detail = outcome(media, *decoding)
     assert (reason, time.perf_counter() - began < MOST_SECONDS) == (bad.reason, True), detail

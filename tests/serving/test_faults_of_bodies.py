@@ -16,7 +16,7 @@ from captioner.prompts import MAX_CHARACTERS
 from serving.bodies import CaptionBody, from_json, wish_of
 from serving.chat import ChatBody
 from serving.problems import Problem
-from tests.pictures import BAD_PICTURES
+from tests.pictures import BAD_PICTURES, made
 from tests.serving.served import FAKE, in_base64, jpeg, served
 
 HEAD = b"POST /v1/captions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -255,7 +255,7 @@ def test_case_83_bad_pictures_are_422_with_our_reasons_and_no_words_of_a_library
         as_datacomp = ("--resolution.more-than", "512", "--resolution.mode", "both", "--body-mib", "64")
         async with served(*FAKE, *as_datacomp) as there:
             for bad in BAD_PICTURES:
-                found = await there.upload(media := bad.make())
+                found = await there.upload(media := made(bad))
                 reason = bad.reason if media else "bad_request_body"
                 assert (found.status, found.reason) == (422, reason), bad.name
                 words = json.dumps([found.json["title"], found.json.get("detail", "")])

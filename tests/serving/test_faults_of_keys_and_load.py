@@ -127,6 +127,18 @@ def test_a_key_has_so_many_at_once_and_so_many_pixels_a_day() -> None:
         shares.pixels(key, 1)
 
 
+def test_pictures_that_come_at_once_do_not_slip_past_the_pixels_of_the_day(tmp_path: Path) -> None:
+    path, key = keyring(tmp_path, megapixels_a_day=1)
+
+    async def scene() -> None:
+        async with served(*FAKE, "--fake.seconds", "0.3", "--keys", str(path), key=key) as there:
+            found = await asyncio.gather(*(there.upload(jpeg(number)) for number in range(12)))
+            refused = [each.reason for each in found if each.status != 200]
+            assert refused == ["pixels_used_up"] * 8  # the fourth of 0.29 megapixels passes the limit
+
+    asyncio.run(scene())
+
+
 def test_tenants_that_wait_take_turns() -> None:
     from serving.admission import Admission
 
