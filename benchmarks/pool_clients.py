@@ -2,7 +2,8 @@
 
     python benchmarks/pool_clients.py pool|in-turn|least-loaded|openai COUNT PORT [PORT …]
 
-Prints one line of JSON: seconds from the first ask to the last answer, answers lost, CPU seconds, peak MiB.
+Prints one line of JSON: seconds to the last answer from the first ask and from the first answer, answers lost, CPU
+seconds, peak MiB.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ DEADLINE_SECONDS = 15.0
 PICTURE = random.Random(0).randbytes(PICTURE_BYTES)  # as long as a JPEG and as hard to shrink
 
 Ask = Callable[[int], Awaitable[object]]
+Asked = tuple[int, float]  # answers lost, and when the first one came
 
 
 def prompt(number: int) -> str:
@@ -87,7 +89,7 @@ def body(request: CaptionRequest) -> bytes:
     return b"".join((head, words, text, url, picture, b'"}}]}]}'))
 
 
-async def through_pool(ports: list[int], count: int) -> int:
+async def through_pool(ports: list[int], count: int) -> Asked:
     """Our pool, given as many requests as it asks for."""
     picture = Picture(jpeg=PICTURE, width=1024, height=768)
     sampling = Sampling(max_tokens=300)
@@ -105,12 +107,12 @@ async def through_pool(ports: list[int], count: int) -> int:
                 except EngineError:
                     return None
 
-            lost = await ask_all(ask, count, lambda: pool.capacity)
+            asked = await ask_all(ask, count, lambda: pool.capacity)
             print(pool.stats(), file=sys.stderr)
-            return lost
+            return asked
 
 
-async def through_script(ports: list[int], count: int, *, least_loaded: bool) -> int:
+async def through_script(ports: list[int], count: int, *, least_loaded: bool) -> Asked:
     """What one writes in a quarter of an hour: aiohttp, a semaphore, each replica in turn or the least loaded one."""
     gate, turns, out = asyncio.Semaphore(AT_ONCE), cycle(ports), dict.fromkeys(ports, 0)
     timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
@@ -133,7 +135,7 @@ async def through_script(ports: list[int], count: int, *, least_loaded: bool) ->
         return await ask_all(ask, count, lambda: AT_ONCE)
 
 
-async def through_openai(ports: list[int], count: int) -> int:
+async def through_openai(ports: list[int], count: int) -> Asked:
     """The openai client with its own retries, one for each replica, in turn."""
     import openai
 
@@ -165,12 +167,12 @@ def chat(number: int) -> dict[str, object]:
     }
 
 
-async def ask_all(ask: Ask, count: int, at_once: Callable[[], int]) -> int:
-    """Ask for pictures 0 to count - 1, so many at once; how many came back as None."""
+async def ask_all(ask: Ask, count: int, at_once: Callable[[], int]) -> Asked:
+    """Ask for pictures 0 to count - 1, so many at once; those that came back as None are lost."""
     numbers = iter(range(count))
     everything = asyncio.get_running_loop().create_future()
     running: set[asyncio.Task[object]] = set()
-    lost = 0
+    lost, first = 0, 0.0
 
     def more() -> None:
         while len(running) < at_once() and (number := next(numbers, None)) is not None:
@@ -181,17 +183,18 @@ async def ask_all(ask: Ask, count: int, at_once: Callable[[], int]) -> int:
             everything.set_result(None)
 
     def ended(task: asyncio.Task[object]) -> None:
-        nonlocal lost
+        nonlocal lost, first
+        first = first or time.monotonic()
         running.discard(task)
         lost += task.result() is None
         more()
 
     more()
     await everything
-    return lost
+    return lost, first
 
 
-CLIENTS: dict[str, Callable[[list[int], int], Awaitable[int]]] = {
+CLIENTS: dict[str, Callable[[list[int], int], Awaitable[Asked]]] = {
     "pool": through_pool,
     "in-turn": lambda ports, count: through_script(ports, count, least_loaded=False),
     "least-loaded": lambda ports, count: through_script(ports, count, least_loaded=True),
@@ -202,9 +205,11 @@ CLIENTS: dict[str, Callable[[list[int], int], Awaitable[int]]] = {
 async def main(name: str, count: int, ports: list[int]) -> None:
     """Run one client and print what it took."""
     started, cpu = time.monotonic(), time.process_time()
-    lost = await CLIENTS[name](ports, count)
+    lost, first = await CLIENTS[name](ports, count)
+    ended = time.monotonic()
     took = {
-        "seconds": time.monotonic() - started,
+        "seconds": ended - started,
+        "from_first_answer": ended - first,
         "lost": lost,
         "cpu": time.process_time() - cpu,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
