@@ -17,7 +17,8 @@ from torch import Tensor
 from tests.trainer.dense import make_dense
 from trainer.eve import EVEConfig, EVEForCausalLM
 
-# A narrow EVE: four layers, as fewer would be little beside the patch embedding, and a small vocabulary, whose loss is the same in both forms.
+# A narrow EVE with a small vocabulary, whose loss is the same in both forms, and four layers: fewer are little beside
+# the patch embedding, which the real model's 28 are not.
 WIDTHS = {"hidden_size": 512, "intermediate_size": 2816, "num_attention_heads": 8, "num_key_value_heads": 2}
 GRIDS = {"mostly picture": (25, 25, 250), "half and half": (20, 21, 460), "mostly text": (10, 10, 790)}
 IMAGE, STEPS, LAYERS = 63, 5, 4
