@@ -468,6 +468,31 @@ def test_a_replica_that_is_told_to_leave_while_it_is_proved_again_does_not_come_
     with_pool([leaving], check, first_window=16, max_window=16)  # type: ignore[list-item]
 
 
+def test_a_replica_that_hangs_while_it_leaves_holds_nobody_up() -> None:
+    hung = asyncio.Event()
+
+    async def hangs(request: CaptionRequest) -> Caption:
+        if hung.is_set():
+            await asyncio.Event().wait()
+        return await answered(request)
+
+    replicas = [Told("http://a", hangs, lambda: not hung.is_set()), Told("http://b", answered)]
+
+    async def check(pool: Pool) -> None:
+        await ask_all(pool, requests(200, 1))
+        hung.set()
+        going = asyncio.create_task(ask_all(pool, requests(32, 2)))
+        await asyncio.sleep(0.01)
+        leaving = asyncio.create_task(pool.drain("http://a"))
+        began = now()
+        while not going.done() and now() - began < 40:
+            await ask_all(pool, requests(64, int(now() * 100)))
+        assert going.done() and captioned(await going) == 32
+        await leaving
+
+    with_pool(replicas, check, first_window=16, max_window=16)  # type: ignore[arg-type]
+
+
 def test_a_server_that_asks_for_a_day_is_looked_at_again_within_a_minute() -> None:
     busy = [EngineBusy("quota", retry_after=86_400.0)]
 

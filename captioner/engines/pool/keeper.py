@@ -26,6 +26,7 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         self.dispatch = Dispatch(settings, self.prove)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._canaries: set[Member] = set()  # members with one under way
         self._gone_since = self._ticked = self._loop.time()
         self.known = asyncio.Event()
 
@@ -65,11 +66,16 @@ class Keeper:
         """Ask a silent replica for something tiny. It is ejected only if others answered in the meantime."""
         asked = self._loop.time()
         patience = min(self._settings.canary_seconds, max(CANARY_SECONDS, CANARY_ANSWERS * member.seconds))
-        proof = await self._proof(member, patience)
-        if member.state != "suspect":
+        try:
+            proof = await self._proof(member, patience)
+        finally:
+            self._canaries.discard(member)
+        if member.state not in ("suspect", "draining"):
             return
         if proof == "given" or (proof == "silence" and not self._others_answer(member, asked)):
-            member.state, member.progress = "serving", self._loop.time()
+            member.progress = self._loop.time()
+            if member.state == "suspect":
+                member.state = "serving"
         else:
             self.dispatch.eject(member, fatal=True)
 
@@ -95,6 +101,11 @@ class Keeper:
         others = (each for each in self.dispatch.members if each is not member and each.ever_answered)
         return any(each.last_answer > since or (each.state == "serving" and not each.flights) for each in others)
 
+    def _strange(self, member: Member, now: float) -> bool:
+        """Whether it is silent while others answer, and is not being asked why."""
+        asked = member.state not in ("serving", "draining") or member in self._canaries
+        return not asked and member.silent(now) and self._others_answer(member, (member.progress + now) / 2)
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
@@ -102,12 +113,10 @@ class Keeper:
             waiting = self.dispatch.lanes.next() is not None
             for member in self.dispatch.members:
                 member.account(now, now - self._ticked, waiting=waiting)
-                if (
-                    member.state == "serving"
-                    and member.silent(now)
-                    and self._others_answer(member, (member.progress + now) / 2)
-                ):
-                    member.state = "suspect"
+                if self._strange(member, now):
+                    if member.state == "serving":  # who leaves is asked too: what it has would wait for its deadline
+                        member.state = "suspect"
+                    self._canaries.add(member)
                     self._spawn(self._canary(member))
             self._ticked = now
             self.dispatch.retry_budget.earn(RETRIES_A_SECOND * TICK_SECONDS / self._settings.retry_share)
