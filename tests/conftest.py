@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,11 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         stores._opened.cache_clear()
         yield "s3://recap-tests"
         stores._opened.cache_clear()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_process_like_any_other() -> Iterator[None]:
+    """No test leaves its process a real-time one, as a video encoder once did to all that came after it."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
