@@ -284,7 +284,7 @@ def test_heads_that_are_none_or_too_large_are_refused_and_closed() -> None:
 
 def test_all_pictures_under_way_may_hold_so_many_bytes_and_no_more() -> None:
     async def scene() -> None:
-        slow = ("--pace.slots", "8", "--fake.seconds", "0.5", "--held-mib", "1")
+        slow = ("--pace.slots", "8", "--fake.seconds", "0.5", "--held-mib", "1", "--body-mib", "1")
         async with served(*FAKE, *slow, "--resolution.more-than", "0") as there:
             size = 2**20 * 2 // 5
             asks = [there.upload(jpeg(n) + b"\0" * (size - len(jpeg(n)))) for n in range(4)]
