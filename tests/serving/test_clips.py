@@ -139,7 +139,9 @@ def test_an_engine_that_is_asked_about_pictures_alone_says_so() -> None:
 def test_a_request_has_a_picture_or_a_clip_and_not_both() -> None:
     async def scene() -> None:
         async with served(*FAKE) as there:
-            for body in (in_json(plain()) | in_json(jpeg(), "image"), {}, {"video": {}}, {"video": {"base64": "x"}}):
+            both = in_json(plain()) | in_json(jpeg(), "image")
+            wrong: list[dict[str, Any]] = [both, {}, {"video": {}}, {"video": {"base64": "x"}}]
+            for body in wrong:
                 found = await there.post(body)
                 assert (found.status, found.reason) == (422, "bad_request_body") and "video" in found.json["detail"]
             form = aiohttp.FormData()
