@@ -122,6 +122,20 @@ def test_a_gif_is_no_transport_stream_though_both_have_a_g_where_packets_begin()
     assert kinds == ["video", "video", "image", "image", "image"]
 
 
+def test_an_openai_client_may_send_a_clip_where_it_sends_pictures() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            url = "data:video/mp4;base64," + b64encode(plain()).decode()
+            parts = [{"type": "image_url", "image_url": {"url": url}}]
+            body = {"model": "any", "messages": [{"role": "user", "content": parts}]}
+            found = await there.post(body, "/v1/chat/completions")
+            assert found.status == 200, found.body
+            said = (await send(there, plain())).json
+            assert found.json["choices"][0]["message"]["content"] == said["caption"] and said["cached"] is True
+
+    asyncio.run(scene())
+
+
 def test_an_engine_that_is_asked_about_pictures_alone_says_so() -> None:
     async def scene() -> None:
         async with (
