@@ -129,7 +129,8 @@ def test_a_dropped_clip_plays_beside_its_caption_and_what_the_experts_saw_when_a
 ) -> None:
     async def scene() -> None:
         async with served("--engine", "experts", "--metrics-port", "-1") as there, chromium.at(there) as page:
-            await drop(page, still(PHOTOGRAPH), "holiday.webm", "video/webm")
+            clip = still(PHOTOGRAPH)
+            await drop(page, clip, "holiday.webm", "video/webm")
             await page.wait_for_function("() => document.getElementById('clip').readyState >= 2")
             await page.wait_for_selector("#result:not([hidden])")
             assert await page.is_visible("#clip") and not await page.is_visible("#picture")
@@ -139,6 +140,9 @@ def test_a_dropped_clip_plays_beside_its_caption_and_what_the_experts_saw_when_a
             assert not await page.is_visible("#overlay")
             assert "video=@holiday.webm" in await page.inner_text("#curl")
             await accessible(page)
+            told = (await there.upload(clip)).json  # as the field image: its first bytes say what it is
+            assert told["cached"] is True and told["prompt_id"] == "experts-grammar-1"
+            assert [each["second"] for each in told["facts"]["frames"]] == told["frame_times"] == [0.0, 1.0]
 
     chromium.run(scene)
 
