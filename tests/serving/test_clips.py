@@ -130,6 +130,8 @@ def test_an_engine_that_is_asked_about_pictures_alone_says_so() -> None:
                 assert (found.status, found.reason) == (422, "clip_not_taken")
             assert (await there.upload(jpeg())).status == 200 and len(engine.asked) == 1
             assert (await there.get("/v1/engines")).json["clips"] is None
+            page = await there.get("/")
+            assert page.status == 200 and b"<h1>Caption a picture</h1>" in page.body
 
     asyncio.run(scene())
 
