@@ -3,6 +3,7 @@
 RecapError
 ├── Refused                 exit 2: the plan, an option, the store or the engine does not fit
 │   ├── UnknownPart         a name or setting that no table has
+│   ├── PicturesOnly        videos, of an engine that is asked about pictures alone
 │   ├── PlanMismatch        the output belongs to another plan
 │   └── ModelChanged        an engine serves another model than the recipe's
 ├── OutOfService            exit 3: disk, store or engine is gone
@@ -37,6 +38,10 @@ class Refused(RecapError):
 
 class UnknownPart(Refused):
     """No table has this name, or the part has no such setting."""
+
+
+class PicturesOnly(Refused):
+    """The engine, as it is asked, takes no videos."""
 
 
 class PlanMismatch(Refused):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from captioner.errors import Refused, UnknownPart
+from captioner.errors import PicturesOnly, Refused, UnknownPart
 from captioner.experts.weights import revision
 from captioner.external import KINDS, PLACE
 from captioner.prompts import prompt, prompt_from
@@ -160,7 +160,8 @@ NO_WISHES = Wishes()
 def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES, kind: Kind = "image") -> Asking:
     """How an engine is asked for a model's captions: its own way, or the preset's that is wished or fits the model.
 
-    kind: what it is asked about. Raises Refused where nothing fits, or where a wish does not fit the engine.
+    kind: what it is asked about. Raises Refused where nothing fits, or where a wish does not fit the engine;
+    PicturesOnly where all fits but videos.
     """
     if kind == "video":
         return _about_videos(engine, model, wishes)
@@ -169,10 +170,10 @@ def asking_for(engine: type, model: str, wishes: Wishes = NO_WISHES, kind: Kind 
 
 def _about_videos(engine: type, model: str, wishes: Wishes) -> Asking:
     if wishes.external != "none":
-        raise Refused("--external is for pictures: leave it out for videos")
+        raise PicturesOnly("--external is for pictures: leave it out for videos")
     asking = _about_pictures(engine, model, wishes)
     if asking.frames is None:
-        raise Refused("this preset asks about one picture at a time: give --preset qwen2-vl or another for videos")
+        raise PicturesOnly("this preset asks about one picture at a time: give --preset qwen2-vl or another for videos")
     if wishes.prompt_file or not asking.prompt:
         return asking
     return replace(asking, prompt_id=VIDEO_PROMPT, prompt=prompt(VIDEO_PROMPT))

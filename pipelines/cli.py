@@ -46,7 +46,7 @@ ABOVE = {
     "train": ("Train an EVEv2 or ELVA model, stage by stage.", "train", "trainer.commands:train"),
     "eval": ("Judge a trained model on held-out pictures and captions.", "train", "trainer.commands:evaluate"),
     "caption": ("Caption one picture with a trained model.", "train", "trainer.commands:caption"),
-    "serve": ("One picture in, one caption out, over HTTP.", "serving", "serving.commands:serve"),
+    "serve": ("One picture or clip in, one caption out, over HTTP.", "serving", "serving.commands:serve"),
 }
 ALONE_SECONDS = 0.5  # a listing that takes longer has Ray start beside it
 Folder = Annotated[str, tyro.conf.Positional]

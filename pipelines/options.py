@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -97,8 +98,16 @@ class Where(Asked):
     """`local` starts Ray here; `auto` or HOST:PORT joins a cluster. Default: local; in a Ray job, its cluster."""
 
 
-def options_class(dataset: Dataset, where: type[Captioned] = Where, more: tuple[type, ...] = ()) -> type:
-    """A dataclass of where, more plain groups, and one group of settings for each part, for the command line."""
+def options_class(
+    dataset: Dataset,
+    where: type[Captioned] = Where,
+    more: tuple[type, ...] = (),
+    beside: Mapping[str, Dataset] = MappingProxyType({}),
+) -> type:
+    """A dataclass of where, more plain groups, and one group of settings for each part, for the command line.
+
+    beside: other datasets that the same parts judge, each by the name under which its own screens' settings stand.
+    """
     groups: list[Any] = [("where", Annotated[where, tyro.conf.arg(name="")])]
     for each in more:
         groups.append((each.__name__.lower(), Annotated[each, tyro.conf.arg(name="")], field(default=each())))
@@ -108,11 +117,19 @@ def options_class(dataset: Dataset, where: type[Captioned] = Where, more: tuple[
         groups.append(_group("source", build(SOURCES, dataset.source.name, dataset.source.settings)))
     for table, parts in ((SCREENS, dataset.screens), (FILTERS, dataset.filters)):
         groups += [_group(each.name, build(table, each.name, each.settings)) for each in parts]
-    if dataset.kind == "video":
+    for name, other in beside.items():
+        kind = _screens_class(other)
+        groups.append((name, kind, field(default=kind())))
+    if "video" in {each.kind for each in (dataset, *beside.values())}:
         groups.append(_group("frames", Frames()))
     groups += [_group("limits", Limits()), _group("pace", Pace())]
     named = {"__doc__": dataset.summary}
     return dataclasses.make_dataclass("Options", groups, frozen=True, kw_only=True, namespace=named)
+
+
+def _screens_class(dataset: Dataset) -> type:
+    groups = [_group(each.name, build(SCREENS, each.name, each.settings)) for each in dataset.screens]
+    return dataclasses.make_dataclass("Screens", groups, frozen=True, kw_only=True, namespace={"__doc__": ""})
 
 
 def _group(name: str, part: Any) -> tuple[str, type, Any]:

@@ -1,1 +1,1 @@
-"""HTTP in front of the captioner: one picture in, one caption out."""
+"""HTTP in front of the captioner: one picture or clip in, one caption out."""

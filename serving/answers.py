@@ -17,7 +17,7 @@ class Usage(BaseModel):
 
 
 class Timings(BaseModel):
-    """Seconds of the first answer, where the same picture was asked again."""
+    """Seconds of the first answer, where the same picture or clip was asked again."""
 
     waited_seconds: float
     engine_seconds: float
@@ -38,10 +38,12 @@ class CaptionAnswer(BaseModel):
     prompt_id: str
     width: int | None
     height: int | None
+    duration: float | None = Field(description="Of a clip, in seconds, by its frames.")
+    frame_times: list[float] | None = Field(description="Of a clip: when the frames are shown that were looked at, s.")
     usage: Usage
     attempts: int
     signals: dict[str, float]
-    facts: dict[str, Any] | None = Field(description="What the experts saw; boxes are fractions of the picture.")
+    facts: dict[str, Any] | None = Field(description="What the experts saw, of a clip by frame; boxes are fractions.")
     timings: Timings
     cached: bool
 
@@ -57,6 +59,17 @@ class ProblemAnswer(BaseModel):
     detail: str | None = None
     width: int | None = None
     height: int | None = None
+    duration: float | None = None
+
+
+class ClipsAnswer(BaseModel):
+    """How clips are looked at and asked about. max_pixels: of a frame."""
+
+    prompt_id: str
+    frames_a_second: int
+    max_frames: int
+    max_pixels: int
+    screens: list[str]
 
 
 class EngineAnswer(BaseModel):
@@ -69,6 +82,7 @@ class EngineAnswer(BaseModel):
     takes_prompt: bool
     max_pixels: int
     serving: bool
+    clips: ClipsAnswer | None = Field(description="None where the engine is asked about pictures alone.")
     screens: list[str]
     filters: list[str]
     replicas: list[dict[str, Any]]
@@ -86,6 +100,8 @@ CAPTION_EXAMPLE: Final = {
     "prompt_id": "experts-grammar-1",
     "width": 1024,
     "height": 768,
+    "duration": None,
+    "frame_times": None,
     "usage": {"prompt_tokens": None, "completion_tokens": 11},
     "attempts": 1,
     "signals": {"length.words": 11.0},
@@ -93,12 +109,35 @@ CAPTION_EXAMPLE: Final = {
     "timings": {"waited_seconds": 0.0, "engine_seconds": 0.74, "total_seconds": 0.79},
     "cached": False,
 }
+CLIP_EXAMPLE: Final = {
+    **CAPTION_EXAMPLE,
+    "caption": "A dog runs across a meadow throughout. Around second 2 a second dog joins it.",
+    "width": 640,
+    "height": 360,
+    "duration": 3.0,
+    "frame_times": [0.0, 1.0, 2.0],
+    "usage": {"prompt_tokens": None, "completion_tokens": 15},
+    "signals": {"length.words": 15.0},
+    "facts": {"frames": [{"second": 0.0, "objects": []}]},
+    "timings": {"waited_seconds": 0.0, "engine_seconds": 2.21, "total_seconds": 2.34},
+}
 # A black PNG of 256 x 256 px.
 PNG_EXAMPLE: Final = (
     "iVBORw0KGgoAAAANSUhEUgAAAQAAAAEAAQAAAAB0CZXLAAAAH0lEQVR42u3BAQ0AAADCoPdPbQ43oAAAAAAAAAAAvg0hAAABYOSd"
     "lwAAAABJRU5ErkJggg=="
 )
 BODY_EXAMPLE: Final = {"image": {"base64": PNG_EXAMPLE}}
+# Three black frames of 128 x 128 px, VP9 in WebM, one a second.
+WEBM_EXAMPLE: Final = (
+    "GkXfo59ChoEBQveBAULygQRC84EIQoKEd2VibUKHgQJChYECGFOAZwEAAAAAAAHREU2bdLpNu4tTq4QVSalmU6yBoU27i1OrhBZUrmtTrIHGTbuM"
+    "U6uEElTDZ1OsggEJTbuMU6uEHFO7a1OsggG77AEAAAAAAABZAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAVSalmoCrXsYMPQkBNgIRMYXZmV0GETGF2ZkSJiECncAAAAAAAFlSua76u"
+    "AQAAAAAAADXXgQFzxYgAAAAAAAAAAZyBACK1nIN1bmSIgQCGhVZfVlA5g4EBI+ODhDuaygDghrCBgLqBgBJUw2e1c3OyY8CLY8WIAAAAAAAAAAFn"
+    "yKFFo4hEVVJBVElPTkSHkzAwOjAwOjAzLjAwMDAwMDAwMAAfQ7Z18+eBAKPCgQAAgIJJg0IAB/AH9ko4JBwZcAAAYEfYzrAAAGr8DTdWHmEZheDV"
+    "+n+zb/1rlZZunPcGHa0s7gDv7muuJFjxKl6wo5SBA+gAhgBAkhz8X+AAA3AAAFoEgKOUgQfQAIYAQJIc/F8AAANwAABaBIAcU7trkbuPs4EAt4r3"
+    "gQHxggFD8IED"
+)
+CLIP_BODY_EXAMPLE: Final = {"video": {"base64": WEBM_EXAMPLE}}
 
 
 def problems(*reasons: str) -> dict[int | str, dict[str, Any]]:

@@ -18,10 +18,10 @@ from serving.chat import ChatBody
 from serving.front import Front, exchange_of, problem_response
 from serving.problems import Problem
 
-DESCRIPTION = """One picture in, one caption out: screened, decoded, captioned and judged as a batch run would do it.
+DESCRIPTION = """One picture or clip in, one caption out: screened, decoded, captioned and judged as a batch run would.
 
-Errors are `application/problem+json` with a `reason` from a closed list: docs/reasons.md for pictures, and those named
-at each answer below."""
+Errors are `application/problem+json` with a `reason` from a closed list: docs/reasons.md for what was sent, and those
+named at each answer below."""
 HTTP_REASONS = {404: "not_found", 405: "method_not_allowed"}
 LEFT = 499  # for the log and the metrics: nobody is there to read it
 

@@ -1,4 +1,4 @@
-"""Bodies: what a request holds, as a picture's bytes and wishes, checked field by field."""
+"""Bodies: what a request holds, as a picture's or clip's bytes and wishes, checked field by field."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import re
 import tempfile
 from binascii import Error as BadBase64
 from binascii import a2b_base64
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from email.message import Message
+from types import MappingProxyType
 from typing import IO, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,30 +19,34 @@ from starlette.requests import Request
 
 from captioner.filters.markup import TOKENS
 from captioner.prompts import MAX_CHARACTERS
+from captioner.types import Kind
 from serving.problems import Problem
 
 IN_MEMORY = 2**20  # bytes of a body held in memory while it arrives; the rest waits in a nameless file
 MOST_PARTS = 8
 MOST_PART_HEADER = 4096  # bytes of one part's header
-MOST_FIELD = 16_384  # bytes of a part that is no picture
+MOST_FIELD = 16_384  # bytes of a part that is neither picture nor clip
 MOST_TOKENS = 2048
 MOST_URL = 2048  # characters
-DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
+DATA_URL = re.compile(r"data:(?:image|video)/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
+# The fields that a picture or clip may come in, and what each says of its kind: `image` leaves it to the first bytes.
+MEDIA_FIELDS: Mapping[str, Kind | None] = MappingProxyType({"image": None, "video": "video"})
 TEXT_FIELDS = ("prompt", "max_tokens")
-# Quotes, commas and brackets of a JSON body. A picture in base64 has none and a prompt at most its 4,000 characters;
+# Quotes, commas and brackets of a JSON body. Base64 has none and a prompt at most its 4,000 characters;
 # a list of a million numbers cost 5.7 s and 1.2 GB, for each of them is an error with words of its own.
 MOST_MARKS = 10_000
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class Pictured(BaseModel):
-    """Where the picture is: exactly one of the two."""
+class Stored(BaseModel):
+    """Where the picture or clip is: exactly one of the two."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     base64: str | None = Field(
         default=None,
-        description="The stored file, base64 without white space; `data:image/…;base64,` may stand before it.",
+        description="The stored file, base64 without white space; `data:image/…;base64,` or `data:video/…;base64,` may "
+        "stand before it.",
     )
     url: str | None = Field(
         default=None, max_length=MOST_URL, description="An https URL, where this service was started with --allow-urls."
@@ -48,10 +54,11 @@ class Pictured(BaseModel):
 
 
 class CaptionBody(BaseModel):
-    """One picture to caption."""
+    """One picture or clip to caption: exactly one of `image` and `video`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    image: Pictured
+    image: Stored | None = Field(default=None, description="A picture; or a clip, where its first bytes say so.")
+    video: Stored | None = Field(default=None, description="A clip.")
     prompt: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)] | None = Field(
         default=None, description="Other words than the preset's, where the engine takes any."
     )
@@ -62,10 +69,14 @@ class CaptionBody(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a request asks for: stored bytes or a URL, other words than the preset's, another number of tokens."""
+    """What a request asks for: stored bytes or a URL, other words than the preset's, another number of tokens.
+
+    kind: what the request says they are, None where their first bytes decide.
+    """
 
     media: bytes | None = None
     url: str | None = None
+    kind: Kind | None = None
     prompt: str | None = None
     max_tokens: int | None = None
 
@@ -108,11 +119,26 @@ def from_json(kind: type[Body], body: bytes) -> Body:
 
 def _from_json(body: bytes) -> Wish:
     asked = from_json(CaptionBody, body)
-    image = asked.image
-    if (image.base64 is None) == (image.url is None):
-        raise Problem("bad_request_body", "image: exactly one of base64 and url would be right")
-    media = None if image.base64 is None else from_base64(image.base64, "image.base64")
-    return Wish(media=media, url=image.url, prompt=checked_prompt(asked.prompt), max_tokens=asked.max_tokens)
+    given = {name: each for name, each in (("image", asked.image), ("video", asked.video)) if each is not None}
+    name = _only(given)
+    stored = given[name]
+    if (stored.base64 is None) == (stored.url is None):
+        raise Problem("bad_request_body", f"{name}: exactly one of base64 and url would be right")
+    return Wish(
+        media=None if stored.base64 is None else from_base64(stored.base64, f"{name}.base64"),
+        url=stored.url,
+        kind=MEDIA_FIELDS[name],
+        prompt=checked_prompt(asked.prompt),
+        max_tokens=asked.max_tokens,
+    )
+
+
+def _only(given: Collection[str]) -> str:
+    """The one field of those given that a picture or clip came in. Raises Problem bad_request_body."""
+    found = [name for name in MEDIA_FIELDS if name in given]
+    if len(found) != 1:
+        raise Problem("bad_request_body", f"image, video: exactly one of them would be right, not {len(found)}")
+    return found[0]
 
 
 def plain(text: str) -> str:
@@ -121,11 +147,13 @@ def plain(text: str) -> str:
 
 
 def from_base64(text: str, field: str) -> bytes:
-    """Strict base64, a data URL of a picture allowed. Raises Problem bad_request_body."""
+    """Strict base64, a data URL of a picture or clip allowed. Raises Problem bad_request_body."""
     if text[:5].lower() == "data:":
         head = DATA_URL.match(text)
         if head is None:
-            raise Problem("bad_request_body", f"{field}: a data URL must begin with data:image/…;base64,")
+            raise Problem(
+                "bad_request_body", f"{field}: a data URL must begin with data:image/…;base64, or data:video/…;base64,"
+            )
         text = text[head.end() :]
     try:
         media = a2b_base64(text.encode("ascii"), strict_mode=True)
@@ -153,10 +181,9 @@ def _from_multipart(body: bytes, boundary: str) -> Wish:
     if not 1 <= len(boundary) <= 70 or not boundary.isascii():
         raise Problem("bad_multipart", "a boundary of 1 to 70 characters would be right")
     parts = _Parts(body, boundary.encode()).fields
-    if "image" not in parts:
-        raise Problem("bad_request_body", "image: no part of this name")
-    if not parts["image"]:
-        raise Problem("bad_request_body", "image: empty")
+    name = _only(parts)
+    if not parts[name]:
+        raise Problem("bad_request_body", f"{name}: empty")
     tokens = _text(parts, "max_tokens")
     if tokens is not None and not re.fullmatch(r"[1-9]\d{0,3}", tokens):
         raise Problem("bad_request_body", f"max_tokens: a number of 1 to {MOST_TOKENS} would be right")
@@ -165,7 +192,12 @@ def _from_multipart(body: bytes, boundary: str) -> Wish:
     prompt = _text(parts, "prompt")
     if prompt is not None and not 1 <= len(prompt) <= MAX_CHARACTERS:
         raise Problem("bad_request_body", f"prompt: 1 to {MAX_CHARACTERS} characters would be right")
-    return Wish(media=parts["image"], prompt=checked_prompt(prompt), max_tokens=int(tokens) if tokens else None)
+    return Wish(
+        media=parts[name],
+        kind=MEDIA_FIELDS[name],
+        prompt=checked_prompt(prompt),
+        max_tokens=int(tokens) if tokens else None,
+    )
 
 
 def _text(parts: dict[str, bytes], name: str) -> str | None:
@@ -234,11 +266,11 @@ class _Parts:
     def _end(self) -> None:
         found = re.search(rb'(?:^|[;\s])name="([a-z_]{1,32})"', self._disposition)
         name = found[1].decode() if found else ""
-        if name not in ("image", *TEXT_FIELDS):
-            raise Problem("bad_request_body", f"parts are named image, {' and '.join(TEXT_FIELDS)}")
+        if name not in (*MEDIA_FIELDS, *TEXT_FIELDS):
+            raise Problem("bad_request_body", f"parts are named {', '.join((*MEDIA_FIELDS, *TEXT_FIELDS))}")
         if name in self.fields:
             raise Problem("bad_request_body", f"{name}: there twice")
-        if name != "image" and len(self._part) > MOST_FIELD:
+        if name in TEXT_FIELDS and len(self._part) > MOST_FIELD:
             raise Problem("bad_request_body", f"{name}: over {MOST_FIELD} bytes")
         self.fields[name] = bytes(self._part)
 

@@ -12,8 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from captioner.prompts import MAX_CHARACTERS
-from captioner.recipe import digest
-from serving.answers import BODY_EXAMPLE, CAPTION_EXAMPLE, CaptionAnswer, EngineAnswer, problems
+from captioner.recipe import Recipe, digest
+from serving.answers import (
+    BODY_EXAMPLE,
+    CAPTION_EXAMPLE,
+    CLIP_BODY_EXAMPLE,
+    CLIP_EXAMPLE,
+    CaptionAnswer,
+    EngineAnswer,
+    problems,
+)
 from serving.bodies import MOST_TOKENS, Wish, wish_of
 from serving.front import Front, body_of, front_of, json_response, while_connected
 from serving.keys import Key
@@ -33,6 +41,7 @@ ASKING = (
     "bad_multipart",
     "bad_request_body",
     "prompt_not_taken",
+    "clip_not_taken",
     "idempotency_conflict",
     "url_not_allowed",
     "fetch_failed",
@@ -54,10 +63,15 @@ LOOKING = ("bad_request", "unauthorized", "forbidden", "forbidden_origin", "head
 
 _MULTIPART = {
     "type": "object",
-    "required": ["image"],
+    "description": "Exactly one of `image` and `video`.",
     "additionalProperties": False,
     "properties": {
-        "image": {"type": "string", "format": "binary", "description": "The stored file."},
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "A picture's stored file; or a clip's, where its first bytes say so.",
+        },
+        "video": {"type": "string", "format": "binary", "description": "A clip's stored file."},
         "prompt": {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS},
         "max_tokens": {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS},
     },
@@ -68,7 +82,7 @@ _BODY = {
         "multipart/form-data": {"schema": _MULTIPART},
         "application/json": {
             "schema": {"$ref": "#/components/schemas/CaptionBody"},
-            "examples": {"base64": {"value": BODY_EXAMPLE}},
+            "examples": {"picture": {"value": BODY_EXAMPLE}, "clip": {"value": CLIP_BODY_EXAMPLE}},
         },
     },
 }
@@ -77,7 +91,7 @@ _HEADERS = [
         "name": "Idempotency-Key",
         "in": "header",
         "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
-        "description": "The same key and picture are answered once, however often they come.",
+        "description": "The same key and picture or clip are answered once, however often they come.",
     },
     {
         "name": "X-Deadline-Seconds",
@@ -90,21 +104,26 @@ _HEADERS = [
 
 @router.post(
     "/v1/captions",
-    summary="Caption one picture",
+    summary="Caption one picture or clip",
     responses={
         200: {
             "model": CaptionAnswer,
             "description": "A caption, kept or not",
-            "content": {"application/json": {"example": CAPTION_EXAMPLE}},
+            "content": {
+                "application/json": {
+                    "examples": {"picture": {"value": CAPTION_EXAMPLE}, "clip": {"value": CLIP_EXAMPLE}}
+                }
+            },
         },
         **problems(*ASKING),
     },
     openapi_extra={"requestBody": _BODY, "parameters": _HEADERS, "security": [{"key": []}, {}]},
 )
 async def caption(request: Request) -> Response:
-    """One picture in, one caption out; `accepted` and `reason` say what a batch run would have done with it.
+    """One picture or clip in, one caption out; `accepted` and `reason` say what a batch run would have done with it.
 
-    A picture that a run would have filtered or could not have read is a 422 with that reason.
+    What a run would have filtered or could not have read is a 422 with that reason. A clip is looked at as a run would
+    look at it, one frame a second and no more than the preset's; `frame_times` says when, in seconds.
     """
     front = front_of(request)
     key, deadline = front.who(request, "caption"), front.deadline(request)
@@ -135,7 +154,7 @@ async def _answer(front: Front, request: Request, key: Key, wish: Wish, deadline
 
 @asynccontextmanager
 async def media_of(front: Front, key: Key, wish: Wish, deadline: float) -> AsyncIterator[bytes]:
-    """The picture's stored bytes, fetched where the request names a URL. Raises Problem."""
+    """The stored bytes of the picture or clip, fetched where the request names a URL. Raises Problem."""
     if wish.media is not None:
         yield wish.media
         return
@@ -155,13 +174,27 @@ async def media_of(front: Front, key: Key, wish: Wish, deadline: float) -> Async
 def _fingerprint(wish: Wish) -> str:
     """Of what was asked, however it was spelled: a client that tries again chooses another multipart boundary."""
     media = hashlib.sha256(wish.media).hexdigest() if wish.media is not None else None
-    return digest([media, wish.url, wish.prompt, wish.max_tokens])
+    return digest([media, wish.url, wish.kind, wish.prompt, wish.max_tokens])
 
 
 def _timing(answer: Mapping[str, Any]) -> str:
     seconds = answer["timings"]
     named = {"wait": "waited_seconds", "engine": "engine_seconds", "total": "total_seconds"}
     return ", ".join(f"{name};dur={seconds[field] * 1000:.0f}" for name, field in named.items())
+
+
+def _clips(recipe: Recipe | None) -> dict[str, Any] | None:
+    """How clips are asked about, None where none are."""
+    if recipe is None or recipe.asking.frames is None:
+        return None
+    frames = recipe.asking.frames
+    return {
+        "prompt_id": recipe.asking.prompt_id,
+        "frames_a_second": frames.per_second,
+        "max_frames": frames.max_frames,
+        "max_pixels": frames.pixels.max_pixels,
+        "screens": [each.name for each in recipe.screens],
+    }
 
 
 @router.get(
@@ -185,6 +218,7 @@ async def engines(request: Request) -> Response:
         "takes_prompt": service.takes_prompt,
         "max_pixels": recipe.asking.budget.max_pixels,
         "serving": service.engine.serves,
+        "clips": _clips(service.clips),
         "screens": [each.name for each in recipe.screens],
         "filters": [each.name for each in recipe.filters],
         # Their addresses are inside a network that callers need not know.

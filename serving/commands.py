@@ -14,21 +14,10 @@ import tyro
 from rich.console import Console
 
 from captioner.errors import Refused
-from pipelines.options import Captioned, options_class
-from pipelines.recap_folder import FOLDER
 from serving.connections import within_files
 from serving.keys import SCOPES, Key, add_key
 from serving.server import Server, server_of
-from serving.settings import Bounds, Fetching, Listening
-
-SUMMARY = """One picture in, one caption out, over HTTP, with a page to try it at /.
-
-    recap serve --engine experts
-    curl -F image=@picture.jpg http://127.0.0.1:8000/v1/captions
-
-Pictures are screened, decoded, captioned and judged as a batch run would do it. API keys: recap serve keys --help."""
-# What one by one comes in is judged as plain pictures in a folder are.
-UPLOADED = replace(FOLDER, source=None, summary=SUMMARY)
+from serving.uploads import SUMMARY, options_type
 
 
 def serve(words: Sequence[str], console: Console) -> int:
@@ -38,7 +27,7 @@ def serve(words: Sequence[str], console: Console) -> int:
     options = options_of(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server = server_of(UPLOADED, replace(options, bounds=within_files(options.bounds)))
+    server = server_of(replace(options, bounds=within_files(options.bounds)))
     asyncio.run(_run(server, console))
     if server.service.engine.lost is not None:
         raise server.service.engine.lost
@@ -47,8 +36,7 @@ def serve(words: Sequence[str], console: Console) -> int:
 
 def options_of(words: Sequence[str]) -> Any:
     """The command line's settings. Raises Refused for what does not fit, SystemExit for what is none."""
-    kind: Any = options_class(UPLOADED, Captioned, (Listening, Bounds, Fetching))
-    return tyro.cli(kind, args=list(words), prog="recap serve", description=SUMMARY)
+    return tyro.cli(options_type(), args=list(words), prog="recap serve", description=SUMMARY)
 
 
 async def _run(server: Server, console: Console) -> None:
@@ -83,7 +71,7 @@ class AddKey:
     at_once: int = 8
     """Requests under way at once; 0 for any number."""
     megapixels_a_day: int = 0
-    """Of pictures; 0 for any number."""
+    """Of pictures and of the frames that are looked at in clips; 0 for any number."""
 
 
 def _keys(words: Sequence[str], console: Console) -> int:

@@ -25,6 +25,7 @@ from serving.settings import Fetching
 MOST_REDIRECTS = 3
 MOST_HEAD = 32_768  # bytes of an answer's head
 PIECE = 65_536
+MEDIA = ("image/", "video/")
 # One grammar, and what it takes is what is dialled: no user, no address instead of a name, no other spelling. The last
 # label is letters (or xn--), so that no form of a number is a host.
 URL = re.compile(
@@ -182,7 +183,7 @@ class Fetcher:
             return headers[b"location"]
         kind = headers.get(b"content-type", "application/octet-stream").partition(";")[0].strip().lower()
         coded = headers.get(b"content-encoding", "identity").lower() != "identity"
-        if response.status_code != 200 or coded or not (kind.startswith("image/") or kind.endswith("/octet-stream")):
+        if response.status_code != 200 or coded or not (kind.startswith(MEDIA) or kind.endswith("/octet-stream")):
             raise Problem("fetch_failed")
         if int(headers.get(b"content-length", "0")) > self.most_bytes:
             raise Problem("fetch_too_large")

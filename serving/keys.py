@@ -33,7 +33,8 @@ class Key:
     """A key as the file keeps it. tenant: whose shares and results it has in common with its other keys.
 
     sha256: of the whole key, in hex; a key has 256 random bits, so that nothing slower is needed. expires: Unix
-    seconds, 0 for never. a_minute: requests; at_once: requests under way; megapixels_a_day: of pictures; 0 for any.
+    seconds, 0 for never. a_minute: requests; at_once: requests under way; megapixels_a_day: of pictures and of the
+    frames that are looked at in clips; 0 for any.
     """
 
     name: str

@@ -25,8 +25,8 @@ FILES["report.css"] = (
     Path(pipelines.__file__).parent / "report.css.j2"
 ).read_bytes()  # the report's looks are ours too
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -51,7 +51,7 @@ def _marked(text: str) -> Markup:
 
 @router.get("/")
 async def caption_page(request: Request) -> Response:
-    """The page to drop a picture on."""
+    """The page to drop a picture or clip on."""
     front = front_of(request)
     recipe = front.service.recipe
     return _page(
@@ -59,6 +59,7 @@ async def caption_page(request: Request) -> Response:
         page="caption",
         recipe=recipe,
         takes_prompt=front.service.takes_prompt,
+        takes_clips=front.service.clips is not None,
         wants_key=front.keyring.wanted,
         has_run=front.run is not None,
     )

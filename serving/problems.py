@@ -35,10 +35,11 @@ PROBLEMS: dict[str, Kind] = {
     "headers_too_large": Kind(431, "The headers are larger than this service takes"),
     "bad_request_body": Kind(422, "A field of the body is missing, unknown or not what it should be"),
     "prompt_not_taken": Kind(422, "This engine takes no prompt and no limit of tokens"),
+    "clip_not_taken": Kind(422, "The engine of this service is asked about pictures alone, and this is a clip"),
     "idempotency_conflict": Kind(422, "This Idempotency-Key came with another body before"),
     # URLs, where they are allowed at all
     "url_not_allowed": Kind(422, "This service does not fetch that URL"),
-    "fetch_failed": Kind(422, "The URL gave no picture in time"),
+    "fetch_failed": Kind(422, "The URL gave no picture or clip in time"),
     "fetch_too_large": Kind(422, "The URL gives more bytes than this service takes"),
     # shares
     "rate_limited": Kind(429, "This key has used up its rate; come again later", again=True),
@@ -46,7 +47,7 @@ PROBLEMS: dict[str, Kind] = {
     "pixels_used_up": Kind(429, "This key has used up its pixels of the day", again=True),
     # this side
     "internal_error": Kind(500, "Something broke on this side; the request's id is in the log"),
-    "engine_error": Kind(502, "The engine failed on this picture", again=True),
+    "engine_error": Kind(502, "The engine failed on this picture or clip", again=True),
     "bad_engine_response": Kind(502, "The engine gave an answer that is none", again=True),
     "nan_output": Kind(502, "The engine's numbers broke", again=True),
     "engine_refused": Kind(502, "The engine refused this very request"),

@@ -20,7 +20,6 @@ from captioner.recipe import Pace
 from captioner.registry import load
 from pipelines.connection import connection
 from pipelines.models import access_of
-from pipelines.options import Dataset, recipe_from
 from serving.app import application
 from serving.connections import Headed, Lobby
 from serving.fetching import Fetcher
@@ -30,7 +29,8 @@ from serving.keys import Keyring
 from serving.metrics import Metrics, MetricsServer
 from serving.runs import RunView
 from serving.service import Service
-from serving.settings import Bounds, Listening
+from serving.settings import Bounds, Fetching, Listening
+from serving.uploads import recipes_of
 from shards.store import Store
 
 log = logging.getLogger("recap")
@@ -159,9 +159,10 @@ class Server:
         self.metrics.ended(exchange, seconds)
 
 
-def server_of(dataset: Dataset, options: Any) -> Server:
+def server_of(options: Any) -> Server:
     """The server that a command line asks for. Raises Refused for options that do not fit."""
     where, bounds = options.where, options.bounds
+    _roomy(bounds, options.fetching)
     access = access_of(where.engine, load(ENGINES, where.engine), options.models)
     run = options.listening.run
     if access is not None and not access.endpoints and not run:
@@ -171,8 +172,8 @@ def server_of(dataset: Dataset, options: Any) -> Server:
         )
     if access is not None:
         access = replace(access, probe_seconds=PROBE_SECONDS)
-    recipe, pace = recipe_from(dataset, options), Pace(**asdict(options.pace))
-    service = Service(recipe, connection(recipe, pace, access), pace, bounds)
+    recipes, pace = recipes_of(options), Pace(**asdict(options.pace))
+    service = Service(recipes, connection(recipes["image"], pace, access), pace, bounds)
     fetching = options.fetching
     view = RunView(Store(run)) if run else None
     if view is not None and access is not None and not access.endpoints:
@@ -185,6 +186,14 @@ def server_of(dataset: Dataset, options: Any) -> Server:
         fetcher=Fetcher(settings=fetching, most_bytes=bounds.body_bytes) if fetching.allow_urls else None,
     )
     return Server(service=service, listening=options.listening, bounds=bounds, front=front, metrics=Metrics(service))
+
+
+def _roomy(bounds: Bounds, fetching: Fetching) -> None:
+    if fetching.allow_urls and bounds.held_mib == bounds.body_mib:
+        raise Refused(
+            f"--held-mib {bounds.held_mib} is no more than --body-mib: with --allow-urls "
+            f"{2 * bounds.body_mib} or more would be right, for what is fetched is held beside the request"
+        )
 
 
 class _Quiet(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""A picture's way through the service: share, admit, caption as the pipeline would, and say what became of it."""
+"""A picture's or clip's way through the service: share, admit, caption as the pipeline would, say what became of it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 import math
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 
 from captioner.captioning import Captioner
 from captioner.errors import EngineUnavailable, MediaError, OutOfService
 from captioner.external import external_of
-from captioner.filters import FILTERS, SCREENS
-from captioner.media.clip_format import header_of
+from captioner.filters import FILTERS
+from captioner.media.clip_format import header_of, kind_of
 from captioner.media.decoders import DecoderPool
 from captioner.presets import with_max_tokens
 from captioner.recipe import Asking, Pace, Recipe, digest, to_json
@@ -24,11 +24,16 @@ from captioner.registry import build
 from captioner.types import (
     Caption,
     Decision,
+    Decoded,
+    Decoder,
     External,
     Failure,
     Filter,
     Filtered,
+    FrameBudget,
+    Kind,
     Outcome,
+    PixelBudget,
     Rejection,
     Sample,
     Unreadable,
@@ -43,6 +48,7 @@ from serving.problems import Problem
 from serving.repeats import Repeats
 from serving.settings import Bounds
 from serving.shares import Shares
+from serving.uploads import Recipes, Rule, rule_of
 
 Answer = Mapping[str, Any]
 
@@ -51,7 +57,7 @@ STOPPED = "it passed while the engine worked; the work was stopped"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One picture to caption, as all checks in front have left it. deadline: in the loop's seconds."""
+    """One picture or clip to caption, as all checks in front have left it. deadline: in the loop's seconds."""
 
     key: Key
     wish: Wish
@@ -63,10 +69,13 @@ class Asked:
 class Service:
     """What a process keeps open: decoders, the engine, and the books of who may have how much."""
 
-    def __init__(self, recipe: Recipe, way: Connection, pace: Pace, bounds: Bounds) -> None:
-        self.recipe, self.pace, self.bounds = recipe, pace, bounds
+    def __init__(self, recipes: Recipes, way: Connection, pace: Pace, bounds: Bounds) -> None:
+        self.recipe, self.clips = recipes["image"], recipes.get("video")
+        self.pace, self.bounds = pace, bounds
+        self._rules = {kind: rule_of(kind, recipe) for kind, recipe in recipes.items()}
         self.engine = Attended(way)
-        self.decoders = DecoderPool(pace.decoders, recipe.limits)
+        frames = self.clips.asking.frames if self.clips is not None else None
+        self.decoders = DecoderPool(pace.decoders, self.recipe.limits, clips=frames.reader if frames else "")
         self.admission = Admission(self._room, bounds.queue)
         self.shares = Shares()
         self.idempotent: Repeats[Answer] = Repeats(10_000, bounds.cache_seconds)
@@ -76,8 +85,6 @@ class Service:
         self._ends = math.inf
         self._held = 0
         self._external: External | None = None
-        self._screens = tuple(build(SCREENS, each.name, each.settings) for each in recipe.screens)
-        self._made = digest(to_json(replace(recipe, limit=None)))
         self._captioner = lru_cache(maxsize=64)(self._new_captioner)
 
     @asynccontextmanager
@@ -119,7 +126,7 @@ class Service:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Bytes of a picture, for as long as its request holds them. Raises Problem overloaded."""
+        """Bytes of a picture, clip or frames, for as long as a request holds them. Raises Problem overloaded."""
         if self._held + size > self.bounds.held_mib * 2**20:
             raise Problem("overloaded", "requests under way hold as many bytes as they may")
         self._held += size
@@ -129,80 +136,125 @@ class Service:
             self._held -= size
 
     async def answer(self, asked: Asked) -> Answer:
-        """The answer to one picture; the same picture, asked in the same way by the same tenant, is asked once.
+        """The answer to one picture or clip; the same one, asked in the same way by the same tenant, is asked once.
 
         Raises Problem for everything that is no caption.
         """
-        asking = self._asking(asked.wish)
+        rule = self._rules.get(asked.wish.kind or kind_of(asked.media))
+        if rule is None:
+            raise Problem("clip_not_taken")
+        asking = _asking(rule, asked.wish)
         sha256 = hashlib.sha256(asked.media).hexdigest()
-        content = asked.key.tenant, sha256, self._made, digest(to_json(asking))
+        content = asked.key.tenant, sha256, rule.made, digest(to_json(asking))
 
         async def make() -> Answer:
-            return await self._decided(asked, asking)
+            return await self._decided(asked, rule, asking)
 
         if asked.fresh or not self.bounds.cache_entries:
             return {"id": _id(), **await make(), "cached": False}
         made, before = await self.cached.once(content, make, asked.deadline)
         return {"id": _id(), **made, "cached": before}
 
-    async def _decided(self, asked: Asked, asking: Asking) -> Answer:
+    async def _decided(self, asked: Asked, rule: Rule, asking: Asking) -> Answer:
         if not self.engine.serves:
             raise Problem("engine_unavailable")
         loop = asyncio.get_running_loop()
         began = loop.time()
-        sample = Sample(key="uploaded", kind="image", media=asked.media, meta={}, source_shard="http")
+        sample = Sample(key="uploaded", kind=rule.kind, media=asked.media, meta={}, source_shard="http")
         waited: float | None = None
-        pixels = _pixels(sample)
+        pixels = _pixels(sample, asking)
         try:
             async with self.within(asked.deadline), self.admission.enter(asked.key.tenant, asked.deadline) as waited:
                 self.shares.pixels(asked.key, pixels)
-                decision = await self._captioner(asking).decide(sample)
+                decision = await self._judged(sample, asking)
         except TimeoutError:
             raise Problem("deadline_exceeded", STOPPED if waited is not None else UNASKED) from None
         except (EngineUnavailable, OutOfService):
-            self.shares.pixels(asked.key, -pixels)
+            self.shares.corrected(asked.key, -pixels)
             raise Problem("engine_unavailable") from None
+        self.shares.corrected(asked.key, _looked_at(decision, pixels) - pixels)
         timings = {
             "waited_seconds": round(waited, 3),
             "engine_seconds": round(decision.engine_seconds, 3),
             "total_seconds": round(loop.time() - began, 3),
         }
-        return _told(self.recipe, asking, decision) | {"timings": timings}
+        return _told(rule.recipe, asking, decision) | {"timings": timings}
+
+    async def _judged(self, sample: Sample, asking: Asking) -> Decision:
+        captioner = self._captioner(sample.kind, asking)
+        if sample.kind == "image":
+            return await captioner.decide(sample)
+        with ExitStack() as held:
+            decoder = _Holding(decoder=self.decoders, holding=self.holding, held=held)
+            return await replace(captioner, decoder=decoder).decide(sample)
 
     def _room(self) -> int:
         """The engine's places, and as many as keep the decoders busy meanwhile."""
         return self.engine.room() + self.pace.decoders
 
-    def _asking(self, wish: Wish) -> Asking:
-        """How this request's picture is asked about. Raises Problem prompt_not_taken."""
-        asking = self.recipe.asking
-        if wish.prompt is None and wish.max_tokens is None:
-            return asking
-        if not asking.prompt:
-            raise Problem("prompt_not_taken", f"{self.recipe.engine.name} says what it sees, in words of its own")
-        if wish.prompt is not None and asking.told is not None:
-            raise Problem("prompt_not_taken", "its prompt tells the engine what else is known of a picture")
-        asking = with_max_tokens(asking, wish.max_tokens or 0)
-        if wish.prompt is None:
-            return asking
-        sha256 = hashlib.sha256(wish.prompt.encode()).hexdigest()
-        return replace(asking, prompt=wish.prompt, prompt_id=f"request-{sha256[:12]}", prompt_sha256=sha256)
-
-    def _new_captioner(self, asking: Asking) -> Captioner:
-        parts = (told(each, asking.prompt, self.recipe.asking.prompt) for each in self.recipe.filters)
+    def _new_captioner(self, kind: Kind, asking: Asking) -> Captioner:
+        rule = self._rules[kind]
+        parts = (told(each, asking.prompt, rule.recipe.asking.prompt) for each in rule.recipe.filters)
         filters: tuple[Filter, ...] = tuple(build(FILTERS, each.name, each.settings) for each in parts)
         return Captioner(
-            screens=self._screens,
+            screens=rule.screens,
             decoder=self.decoders,
             engine=self.engine,
             asking=asking,
             filters=filters,
-            external=self._external,
+            external=self._external if asking.told is not None else None,
         )
 
 
-def _pixels(sample: Sample) -> int:
-    """As its header has them; 0 for what has none, which is no picture."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Holding:
+    """A decoder whose frames count as held bytes until the stack ends: those of a clip may come to 64 MiB."""
+
+    decoder: Decoder
+    holding: Callable[[int], AbstractContextManager[None]]
+    held: ExitStack
+
+    async def decode(self, media: bytes, budget: PixelBudget) -> Decoded:
+        return await self.decoder.decode(media, budget)
+
+    async def watch(self, media: bytes | IO[bytes], budget: FrameBudget) -> Decoded:
+        """Raises as the decoder does; Problem overloaded."""
+        decoded = await self.decoder.watch(media, budget)
+        distinct = {id(each): len(each.jpeg) for each in decoded.frames}
+        self.held.enter_context(self.holding(sum(distinct.values())))
+        return decoded
+
+
+def _asking(rule: Rule, wish: Wish) -> Asking:
+    """How this request's picture or clip is asked about. Raises Problem prompt_not_taken."""
+    asking = rule.recipe.asking
+    if wish.prompt is None and wish.max_tokens is None:
+        return asking
+    if not asking.prompt:
+        raise Problem("prompt_not_taken", f"{rule.recipe.engine.name} says what it sees, in words of its own")
+    if wish.prompt is not None and asking.told is not None:
+        raise Problem("prompt_not_taken", "its prompt tells the engine what else is known of a picture")
+    asking = with_max_tokens(asking, wish.max_tokens or 0)
+    if wish.prompt is None:
+        return asking
+    sha256 = hashlib.sha256(wish.prompt.encode()).hexdigest()
+    return replace(asking, prompt=wish.prompt, prompt_id=f"request-{sha256[:12]}", prompt_sha256=sha256)
+
+
+def _looked_at(decision: Decision, booked: int) -> int:
+    """Pixels of all frames that were looked at in a clip; what was booked for a picture and a clip without frames."""
+    if decision.frame_times is None:
+        return booked
+    return len(set(decision.frame_times)) * (decision.width or 0) * (decision.height or 0)
+
+
+def _pixels(sample: Sample, asking: Asking) -> int:
+    """As a picture's header has them, 0 for what has none, which is no picture; of a clip the most that is asked about.
+
+    How large a clip's frames are is only known once a decoder process has opened it.
+    """
+    if sample.kind == "video" and asking.frames is not None:
+        return asking.frames.max_frames * asking.frames.pixels.max_pixels
     try:
         header = header_of(sample)
     except MediaError:
@@ -212,7 +264,7 @@ def _pixels(sample: Sample) -> int:
 
 def _told(recipe: Recipe, asking: Asking, decision: Decision) -> dict[str, Any]:
     """The answer's members. Raises Problem for what a batch would have filtered, found unreadable or failed."""
-    size = {"width": decision.width, "height": decision.height}
+    size = {"width": decision.width, "height": decision.height, "duration": decision.duration}
     match decision.outcome:
         case Filtered(reason=reason, detail=detail) | Unreadable(reason=reason, detail=detail):
             raise Problem(reason, detail, shown={name: value for name, value in size.items() if value})
@@ -229,6 +281,7 @@ def _told(recipe: Recipe, asking: Asking, decision: Decision) -> dict[str, Any]:
         "model_revision": recipe.model_revision,
         "prompt_id": asking.prompt_id,
         **size,
+        "frame_times": decision.frame_times,
         "usage": {"prompt_tokens": caption.prompt_tokens, "completion_tokens": caption.completion_tokens},
         "attempts": decision.attempts,
         "signals": dict(decision.signals),

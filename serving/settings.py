@@ -55,7 +55,7 @@ class Bounds:
     """How much of the service one request, and all of them, may have."""
 
     body_mib: int = 24
-    """Bytes of one request at most; a picture in base64 takes a third more than its file."""
+    """Bytes of one request at most; a picture or clip in base64 takes a third more than its file."""
     header_seconds: float = 10.0
     """Until a request's headers are there."""
     body_seconds: float = 14.0
@@ -65,7 +65,7 @@ class Bounds:
     queue: int = 64
     """Requests that may wait behind those that the engine has."""
     held_mib: int = 512
-    """Bytes of pictures that all requests hold at most."""
+    """Bytes of bodies, pictures, clips and their frames that all requests hold at most."""
     connections: int = 4096
     """Connections at most; beyond them the one that has been silent longest is closed."""
     cache_entries: int = 1024
@@ -77,6 +77,11 @@ class Bounds:
         whole = (self.body_mib, self.held_mib, self.connections)
         if min(whole) < 1 or min(self.header_seconds, self.body_seconds, self.deadline_seconds) <= 0:
             raise Refused("bounds: bytes, connections and seconds above 0 would be right")
+        if self.held_mib < self.body_mib:  # a body that does not tell its length counts as the largest one
+            raise Refused(
+                f"--held-mib {self.held_mib} is less than --body-mib {self.body_mib}, and every chunked body would be "
+                f"refused: --held-mib {self.body_mib} or more would be right, or a smaller --body-mib"
+            )
         if self.queue < 0 or self.cache_entries < 0 or self.cache_seconds < 0:
             raise Refused("bounds: --queue, --cache-entries and --cache-seconds of 0 or more would be right")
 

@@ -56,13 +56,17 @@ class Shares:
             taken.under_way -= 1
 
     def pixels(self, key: Key, count: int) -> None:
-        """Book the pixels of a picture before it is decoded; a count below 0 gives them back. Raises Problem
-        pixels_used_up, for many may have been let in before the first of them was booked."""
-        if key.megapixels_a_day:
+        """Book pixels before they are decoded. Raises Problem pixels_used_up, for many may have been let in before the
+        first of them was booked."""
+        if key.megapixels_a_day and count:
             taken = self._of(key)
-            if count > 0:
-                self._look(key, taken)
+            self._look(key, taken)
             taken.pixels += count
+
+    def corrected(self, key: Key, by: int) -> None:
+        """Book more or fewer pixels than were booked before, once it is known how many they were."""
+        if key.megapixels_a_day:
+            self._of(key).pixels += by
 
     def _look(self, key: Key, taken: _Taken) -> None:
         if key.megapixels_a_day and taken.pixels >= key.megapixels_a_day * 1_000_000:

@@ -7,7 +7,7 @@ import re
 from captioner.errors import MediaError
 from captioner.media.header import read_header
 from captioner.media.named import known_format
-from captioner.types import Header, Sample
+from captioner.types import Header, Kind, Sample
 
 # Our name -> the only FFmpeg demuxer that such a clip is given to.
 DEMUXERS = {
@@ -45,6 +45,15 @@ def clip_header(head: bytes) -> Header:
 def header_of(sample: Sample) -> Header:
     """What a sample's first bytes say of it, picture or clip. Raises MediaError."""
     return clip_header(sample.media[:HEAD_BYTES]) if sample.kind == "video" else read_header(sample.media)
+
+
+def kind_of(media: bytes) -> Kind:
+    """What bytes are taken for whose kind nobody has said: a clip where they begin as a container does, else a picture.
+
+    A GIF stays one: every 188th byte of a transport stream is the G that a GIF begins with.
+    """
+    is_clip = not media.startswith(b"GIF8") and _container(media[:HEAD_BYTES]) is not None
+    return "video" if is_clip else "image"
 
 
 def _container(head: bytes) -> str | None:

@@ -5,6 +5,7 @@ const WORD_MS = 40;
 const MOST_MARKS = 24;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let request = null;
+let field = "image"; // of the file that was sent last
 let shown = 0; // a later picture ends the words of an earlier one
 
 function element(name, attributes, ...children) {
@@ -19,31 +20,46 @@ function value(id) {
   return field ? field.value.trim() : "";
 }
 
+// Browsers name few containers by themselves, and none a file without an extension: the service looks at its first bytes.
+function isClip(file) {
+  return file.type.startsWith("video/") || /\.(mkv|flv|avi|ts|m4v)$/i.test(file.name);
+}
+
 // The same request for a terminal and a program.
-function spell(name) {
+function spell(name, field) {
   const url = `${location.origin}/v1/captions`;
   const file = (name || "picture.jpg").replace(/[^\w. -]/g, "_");
   const more = [["prompt", value("prompt")], ["max_tokens", value("tokens")]].filter(([, text]) => text);
   const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
   at("curl").textContent = ["curl", ...(at("key") ? [`-H "Authorization: Bearer $RECAP_KEY"`] : []),
-    `-F ${quoted(`image=@${file}`)}`, ...more.map(([key, text]) => `--form-string ${quoted(`${key}=${text}`)}`), url].join(" \\\n  ");
-  const settings = [`files={"image": picture}`, ...(more.length ? [`data=${JSON.stringify(Object.fromEntries(more))}`] : []),
+    `-F ${quoted(`${field}=@${file}`)}`, ...more.map(([key, text]) => `--form-string ${quoted(`${key}=${text}`)}`), url].join(" \\\n  ");
+  const settings = [`files={"${field}": file}`, ...(more.length ? [`data=${JSON.stringify(Object.fromEntries(more))}`] : []),
     ...(at("key") ? [`headers={"Authorization": f"Bearer {os.environ['RECAP_KEY']}"}`] : []), "timeout=60"];
   at("python").textContent = [...(at("key") ? ["import os", ""] : []), "import requests", "",
-    `with open(${JSON.stringify(file)}, "rb") as picture:`, `    answer = requests.post(`, `        "${url}",`,
+    `with open(${JSON.stringify(file)}, "rb") as file:`, `    answer = requests.post(`, `        "${url}",`,
     ...settings.map((each) => `        ${each},`), "    )", `print(answer.json()["caption"])`].join("\n");
 }
 
 function preview(file) {
-  const picture = at("picture");
-  if (picture.src) URL.revokeObjectURL(picture.src);
-  picture.src = URL.createObjectURL(file);
-  picture.alt = "The picture that you chose; what it shows is said beside it";
-  picture.onerror = () => { picture.hidden = true; at("drop").hidden = false; };
-  picture.hidden = false;
+  const [shows, other] = isClip(file) ? [at("clip"), at("picture")] : [at("picture"), at("clip")];
+  for (const each of [shows, other]) {
+    if (each.src) URL.revokeObjectURL(each.src);
+    each.onerror = null;
+    each.removeAttribute("src");
+    each.hidden = true;
+  }
+  shows.src = URL.createObjectURL(file);
+  if (shows === at("picture")) shows.alt = "The picture that you chose; what it shows is said beside it";
+  shows.onerror = () => {
+    shows.hidden = true;
+    at("invitation").textContent = "This browser cannot show that file";
+    at("drop").hidden = false;
+  };
+  shows.hidden = false;
   at("drop").hidden = true;
   at("overlay").replaceChildren();
-  at("name").textContent = file.name || "a pasted picture";
+  at("overlay").setAttribute("hidden", "");
+  at("name").textContent = file.name || (isClip(file) ? "a pasted clip" : "a pasted picture");
 }
 
 async function caption(file) {
@@ -51,15 +67,16 @@ async function caption(file) {
   const mine = request = new AbortController();
   const turn = ++shown;
   preview(file);
-  spell(file.name);
+  field = isClip(file) ? "video" : "image";
+  spell(file.name, field);
   at("empty").hidden = at("result").hidden = true;
   at("waiting").hidden = false;
-  at("said").textContent = "Captioning the picture.";
+  at("said").textContent = `Captioning the ${field === "video" ? "clip" : "picture"}.`;
   const began = performance.now();
   const clock = setInterval(() => { at("elapsed").textContent = `Captioning… ${((performance.now() - began) / 1000).toFixed(1)} s`; }, 100);
   try {
     const body = new FormData();
-    body.append("image", file, "picture");
+    body.append(field, file, field);
     for (const [key, text] of [["prompt", value("prompt")], ["max_tokens", value("tokens")]]) if (text) body.append(key, text);
     const headers = value("key") ? { Authorization: `Bearer ${value("key")}` } : {};
     const response = await fetch("/v1/captions", { method: "POST", body, headers, signal: mine.signal });
@@ -96,7 +113,7 @@ function refuse(problem) {
   badge("failed", "Refused", problem.reason);
   at("caption").hidden = at("times").hidden = true;
   because("failed", `${problem.title}.`, problem.detail ? `${problem.detail[0].toUpperCase()}${problem.detail.slice(1)}.` : "",
-    problem.width ? `The picture has ${problem.width} × ${problem.height} px.` : "");
+    problem.width ? `It has ${problem.width} × ${problem.height} px.` : "");
   at("experts").hidden = at("drawing").hidden = true;
   at("raw").textContent = JSON.stringify(problem, null, 2);
   at("waiting").hidden = true;
@@ -113,7 +130,8 @@ async function tell(answer, turn, milliseconds) {
   facts(answer);
   const times = answer.timings;
   const told = [["In the engine", `${times.engine_seconds.toFixed(2)} s`], ["Waited", `${times.waited_seconds.toFixed(2)} s`],
-    ["Round trip", `${(milliseconds / 1000).toFixed(2)} s`], ["Picture", `${answer.width} × ${answer.height} px`],
+    ["Round trip", `${(milliseconds / 1000).toFixed(2)} s`], [answer.frame_times ? "Clip" : "Picture", `${answer.width} × ${answer.height} px`],
+    ...(answer.frame_times ? [["Lasts", `${answer.duration.toFixed(1)} s`], ["Frames", String(new Set(answer.frame_times).size)]] : []),
     ["Words", String(answer.caption.split(/\s+/).filter(Boolean).length)], ["Asked", answer.cached ? "no, kept answer" : `${answer.attempts}×`]];
   at("times").replaceChildren(...told.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))));
   at("raw").textContent = JSON.stringify(answer, null, 2);
@@ -135,18 +153,33 @@ async function write(text, turn) {
   }
 }
 
-function facts(answer) {
+// What the experts saw of a picture; of a clip what they saw in any frame, each thing once, and when it was surest.
+function seenIn(answer) {
   const seen = answer.facts || {};
-  const percent = (score) => `${Math.round(score * 100)}%`;
-  const things = (seen.objects || seen.boxes?.map(([name, box]) => ({ name, box, score: 1 })) || []).map((each) => ({ ...each, kind: "object" }));
+  if (!seen.frames) return { ...seen, objects: seen.objects || seen.boxes?.map(([name, box]) => ({ name, box, score: 1 })) };
+  const surest = (kind, name) => {
+    const found = new Map();
+    for (const frame of seen.frames) for (const each of frame[kind] || []) {
+      if (each.score > (found.get(each[name])?.score ?? 0)) found.set(each[name], { ...each, second: frame.second });
+    }
+    return [...found.values()];
+  };
+  return { tags: surest("tags", "name"), objects: surest("objects", "name"), text: surest("text", "text") };
+}
+
+function facts(answer) {
+  const seen = seenIn(answer);
+  const percent = (each) => `${Math.round(each.score * 100)}%${each.second === undefined ? "" : ` at ${each.second.toFixed(1)} s`}`;
+  const things = (seen.objects || []).map((each) => ({ ...each, kind: "object" }));
   const lines = (seen.text || []).map((each) => ({ ...each, name: `“${each.text}”`, kind: "text" }));
   const marks = [...things, ...lines].slice(0, MOST_MARKS);
-  at("tags").replaceChildren(...(seen.tags || []).map((tag) => element("li", {}, `${tag.name} ${percent(tag.score)}`)));
+  at("tags").replaceChildren(...(seen.tags || []).map((tag) => element("li", {}, `${tag.name} ${percent(tag)}`)));
   at("marks").replaceChildren(...marks.map((mark, number) =>
-    element("li", {}, element("b", {}, String(number + 1)), ` ${mark.name} ${percent(mark.score)}`)));
+    element("li", {}, element("b", {}, String(number + 1)), ` ${mark.name} ${percent(mark)}`)));
   at("experts").hidden = !(marks.length || (seen.tags || []).length);
-  at("drawing").hidden = !marks.length;
-  draw(marks, answer.width, answer.height);
+  const drawn = answer.frame_times ? [] : marks; // a clip moves on under its boxes
+  at("drawing").hidden = !drawn.length;
+  draw(drawn, answer.width, answer.height);
 }
 
 function draw(marks, width, height) {
@@ -155,7 +188,7 @@ function draw(marks, width, height) {
   const overlay = at("overlay");
   overlay.setAttribute("viewBox", `0 0 ${across} ${down}`);
   overlay.replaceChildren(...marks.map((mark, number) => one(mark, number, across, down)));
-  overlay.removeAttribute("hidden");
+  overlay.toggleAttribute("hidden", !marks.length); // it would lie over a clip's controls
 }
 
 function one(mark, number, across, down) {
@@ -180,7 +213,7 @@ function one(mark, number, across, down) {
 at("file").addEventListener("change", (event) => { if (event.target.files[0]) caption(event.target.files[0]); event.target.value = ""; });
 at("cancel").addEventListener("click", () => { if (request) request.abort(); });
 addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
+  const file = [...event.clipboardData.files].find((each) => /^(image|video)\//.test(each.type));
   if (file) caption(file);
 });
 for (const kind of ["dragenter", "dragover"]) addEventListener(kind, (event) => { event.preventDefault(); at("frame").classList.add("over"); });
@@ -189,7 +222,7 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   if (event.dataTransfer.files[0]) caption(event.dataTransfer.files[0]);
 });
-for (const id of ["prompt", "tokens", "key"]) at(id)?.addEventListener("input", () => spell(at("name").textContent));
+for (const id of ["prompt", "tokens", "key"]) at(id)?.addEventListener("input", () => spell(at("name").textContent, field));
 document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", async () => {
   try {
     await navigator.clipboard.writeText(at(button.dataset.copy).textContent);
@@ -200,4 +233,4 @@ document.querySelectorAll("[data-copy]").forEach((button) => button.addEventList
   }
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 }));
-spell("");
+spell("", field);

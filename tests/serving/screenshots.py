@@ -30,6 +30,7 @@ async def take(run: str) -> None:
         await page.wait_for_selector("#result:not([hidden])")
         said = (await there.upload(sign)).json["caption"]
         await page.wait_for_function("(said) => document.getElementById('caption').textContent === said", arg=said)
+        await page.wait_for_timeout(500)  # its last words are still appearing
         await page.screenshot(path=DOCS / "caption-page.png")
         await page.set_viewport_size({"width": 1280, "height": 1560})
         await page.goto(there.url + "/run")

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from serving.commands import UPLOADED, options_of
+from serving.commands import options_of
 from serving.server import Server, server_of
 from tests.pictures import photo, stored
 
@@ -119,7 +119,7 @@ def in_base64(media: bytes) -> dict[str, Any]:
 
 
 @lru_cache
-def _parsed(*words: str) -> Any:
+def parsed(*words: str) -> Any:
     """Reading a command line takes most of a second."""
     return options_of(["--port", "0", *words])
 
@@ -127,16 +127,16 @@ def _parsed(*words: str) -> Any:
 def _options(words: tuple[str, ...]) -> Any:
     """The options of these words; a new port of an engine is no new line to read."""
     if "--endpoints" not in words:
-        return _parsed(*words)
+        return parsed(*words)
     at = words.index("--endpoints") + 1
-    there = _parsed(*words[:at], "http://127.0.0.1:9", *words[at + 1 :])
+    there = parsed(*words[:at], "http://127.0.0.1:9", *words[at + 1 :])
     return replace(there, models=replace(there.models, endpoints=words[at]))
 
 
 @asynccontextmanager
 async def served(*words: str, key: str = "", ready: bool = True) -> AsyncIterator[Served]:
     """`recap serve` with these words, in this loop."""
-    server = server_of(UPLOADED, _options(words))
+    server = server_of(_options(words))
     timeout = aiohttp.ClientTimeout(total=60)
     async with server.running() as place, aiohttp.ClientSession(timeout=timeout) as session:
         there = Served(url=place.url, server=server, session=session, metrics=place.metrics)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from captioner.media.clip_format import kind_of
 from captioner.prompts import MAX_CHARACTERS
 from serving.bodies import CaptionBody, from_json, wish_of
 from serving.chat import ChatBody
@@ -257,6 +258,8 @@ def test_case_83_bad_pictures_are_422_with_our_reasons_and_no_words_of_a_library
             for bad in BAD_PICTURES:
                 found = await there.upload(media := made(bad))
                 reason = bad.reason if media else "bad_request_body"
+                if kind_of(media) == "video":  # here it is taken for what it is, and this one is cut
+                    reason = "bad_container"
                 assert (found.status, found.reason) == (422, reason), bad.name
                 words = json.dumps([found.json["title"], found.json.get("detail", "")])
                 assert not any(each in words for each in ("0x7", "Traceback", "PIL", "Error", "/usr", "/lib")), words
@@ -284,7 +287,7 @@ def test_heads_that_are_none_or_too_large_are_refused_and_closed() -> None:
 
 def test_all_pictures_under_way_may_hold_so_many_bytes_and_no_more() -> None:
     async def scene() -> None:
-        slow = ("--pace.slots", "8", "--fake.seconds", "0.5", "--held-mib", "1")
+        slow = ("--pace.slots", "8", "--fake.seconds", "0.5", "--held-mib", "1", "--body-mib", "1")
         async with served(*FAKE, *slow, "--resolution.more-than", "0") as there:
             size = 2**20 * 2 // 5
             asks = [there.upload(jpeg(n) + b"\0" * (size - len(jpeg(n)))) for n in range(4)]

@@ -69,7 +69,7 @@ def test_a_joiner_s_shorter_deadline_ends_its_wait_and_nobody_else_s() -> None:
 
 def test_bytes_that_are_still_to_come_count_as_held_and_a_slow_body_ends_at_its_deadline() -> None:
     async def scene() -> None:
-        async with served(*FAKE, "--held-mib", "1") as there:
+        async with served(*FAKE, "--held-mib", "1", "--body-mib", "1") as there:
             slow = asyncio.create_task(
                 there.raw(HEAD + FORM + b"X-Deadline-Seconds: 1\r\nContent-Length: 1000000\r\n\r\n--b")
             )

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from captioner.errors import ModelChanged
-from serving.commands import UPLOADED, options_of
+from serving.commands import options_of
 from serving.server import server_of
 from tests.scripted_engine import ScriptedEngine, caption, hang
 from tests.serving.served import FAKE, Served, jpeg, served
@@ -75,7 +75,7 @@ def test_an_engine_that_serves_another_model_all_at_once_ends_the_service_with_t
 def test_what_another_engine_still_works_on_when_one_is_lost_gets_a_504_and_no_bare_500() -> None:
     async def scene() -> None:
         async with ScriptedEngine(otherwise=hang()) as engine, aiohttp.ClientSession() as session:
-            server = server_of(UPLOADED, options_of(["--port", "0", *scripted(engine, "--drain-seconds", "1")]))
+            server = server_of(options_of(["--port", "0", *scripted(engine, "--drain-seconds", "1")]))
             async with server.running() as place:
                 there = Served(url=place.url, server=server, session=session, metrics="")
                 await there.ready()

@@ -20,6 +20,7 @@ from serving.addresses import is_allowed
 from serving.fetching import MOST_LOOKUPS, Fetcher, resolved
 from serving.problems import Problem
 from serving.settings import Fetching
+from tests.clips import plain
 from tests.serving.served import FAKE, jpeg, served
 
 PUBLIC = "127.0.0.2"  # stands for a public server: a network that is allowed by name
@@ -260,13 +261,16 @@ def test_case_87_a_server_that_dawdles_floods_or_packs_is_given_up_on_within_its
     asyncio.run(scene())
 
 
-def test_a_picture_by_url_is_captioned_as_one_that_was_sent() -> None:
+def test_a_picture_or_clip_by_url_is_captioned_as_one_that_was_sent() -> None:
     async def scene() -> None:
         async with site() as there, served(*FAKE, "--allow-urls") as service:
             there.reply = answer(jpeg())
             object.__setattr__(service.server.front, "fetcher", there.fetcher())
             found = await service.post({"image": {"url": f"http://good.example:{there.port}/a.jpg"}})
             assert found.status == 200 and found.json["caption"] == (await service.upload(jpeg())).json["caption"]
+            there.reply = answer(plain(), "video/mp4")
+            found = await service.post({"video": {"url": f"http://good.example:{there.port}/a.mp4"}})
+            assert found.status == 200 and found.json["duration"] == 3.0
 
     asyncio.run(scene())
 

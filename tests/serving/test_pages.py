@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from axe_playwright_python.async_playwright import Axe
+from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.clips import plain
 from tests.pictures import photo, stored
 from tests.serving.running import half_a_run
 from tests.serving.served import FAKE, Served, jpeg, served
@@ -25,9 +32,9 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # fmt: skip
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a Chromium on the PATH: apt-get install chromium")
-DROP = """async ([name, bytes]) => {
+DROP = """async ([name, bytes, type]) => {
   const data = new DataTransfer();
-  data.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type: "image/jpeg" }));
+  data.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type }));
   for (const kind of ["dragenter", "dragover", "drop"]) {
     const event = new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
     document.getElementById("frame").dispatchEvent(event);
@@ -72,10 +79,10 @@ def chromium() -> Iterator[Chromium]:
         loop.run(playwright.stop())
 
 
-async def drop(page: Page, media: bytes, name: str = "holiday.jpg") -> None:
+async def drop(page: Page, media: bytes, name: str = "holiday.jpg", kind: str = "image/jpeg") -> None:
     from base64 import b64encode
 
-    await page.evaluate(DROP, [name, b64encode(media).decode()])
+    await page.evaluate(DROP, [name, b64encode(media).decode(), kind])
 
 
 async def accessible(page: Page) -> None:
@@ -99,6 +106,59 @@ def test_a_dropped_photograph_is_captioned_by_the_experts_and_the_page_passes_ax
             assert "image=@holiday.jpg" in await page.inner_text("#curl")
             assert there.url in await page.inner_text("#python")
             await accessible(page)
+
+    chromium.run(scene)
+
+
+def still(photograph: Path) -> bytes:
+    """A clip of two seconds of a photograph, which any Chromium plays."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="webm") as container, Image.open(photograph) as picture:
+        stream = container.add_stream("libvpx-vp9", rate=1, options={"cpu-used": "8"})
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+        for number in range(2):
+            frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB").resize((640, 480))), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def test_a_dropped_clip_plays_beside_its_caption_and_what_the_experts_saw_when_and_passes_axe(
+    chromium: Chromium,
+) -> None:
+    async def scene() -> None:
+        async with served("--engine", "experts", "--metrics-port", "-1") as there, chromium.at(there) as page:
+            clip = still(PHOTOGRAPH)
+            await drop(page, clip, "holiday.webm", "video/webm")
+            await page.wait_for_function("() => document.getElementById('clip').readyState >= 2")
+            await page.wait_for_selector("#result:not([hidden])")
+            assert await page.is_visible("#clip") and not await page.is_visible("#picture")
+            await page.wait_for_function("() => document.getElementById('times').textContent.includes('Frames2')")
+            assert "Lasts" in await page.inner_text("#times") and "640 × 480" in await page.inner_text("#times")
+            assert re.search(r"dog \d+% at [01]\.0 s", await page.inner_text("#tags"))
+            assert not await page.is_visible("#overlay")
+            assert "video=@holiday.webm" in await page.inner_text("#curl")
+            await accessible(page)
+            told = (await there.upload(clip)).json  # as the field image: its first bytes say what it is
+            assert told["cached"] is True and told["prompt_id"] == "experts-grammar-1"
+            assert [each["second"] for each in told["facts"]["frames"]] == told["frame_times"] == [0.0, 1.0]
+
+    chromium.run(scene)
+
+
+def test_a_clip_that_the_browser_cannot_play_is_captioned_and_a_broken_one_has_its_reason(chromium: Chromium) -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there, chromium.at(there) as page:
+            await drop(page, plain(container="flv"), "a.flv", "")
+            await page.wait_for_function("() => document.getElementById('badge').textContent.startsWith('Kept')")
+            assert "cannot show" in await page.inner_text("#drop") and not await page.is_visible("#clip")
+            await drop(page, plain()[:5000], "b.mp4", "video/mp4")
+            await page.wait_for_function("() => document.getElementById('badge').textContent.includes('bad_container')")
+            await drop(page, jpeg())
+            await page.wait_for_function("() => document.getElementById('badge').textContent.startsWith('Kept')")
+            assert await page.is_visible("#picture") and not await page.is_visible("#clip")
+            assert "image=@holiday.jpg" in await page.inner_text("#curl")
 
     chromium.run(scene)
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from captioner.errors import OutOfService, Refused
-from serving.commands import UPLOADED, options_of, serve
+from serving.commands import options_of, serve
 from serving.server import server_of
 from tests.processes import ROOT, run
 from tests.scripted_engine import ScriptedEngine, caption, gated
@@ -129,7 +129,7 @@ def test_what_is_not_done_when_the_time_to_drain_is_over_gets_a_504() -> None:
 def test_a_port_that_is_taken_is_told() -> None:
     async def scene() -> None:
         async with served(*FAKE) as there:
-            second = server_of(UPLOADED, options_of([*FAKE, "--port", str(there.port)]))
+            second = server_of(options_of([*FAKE, "--port", str(there.port)]))
             with pytest.raises(OutOfService, match="is taken: another --port") as found:
                 async with second.running():
                     raise AssertionError("it listens")
