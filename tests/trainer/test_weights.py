@@ -54,6 +54,12 @@ def test_a_qwen2_checkpoint_says_the_same_words_as_in_transformers(tmp_path: Pat
     assert model.config.per_modality == () and (model.lm_head.weight is model.model.embed_tokens.weight) == tied
 
 
+def test_weights_lie_in_memory_as_fresh_ones_do_wherever_their_file_had_them(tmp_path: Path) -> None:
+    qwen2(tmp_path)
+    model = from_qwen2(tmp_path, torch.float32, image_token_id=tiny.IMAGE_ID, mm_hidden_size=16)
+    assert {tensor.data_ptr() % 64 for tensor in model.parameters()} == {0}
+
+
 def test_vision_layers_begin_as_copies_and_then_go_their_own_way(tmp_path: Path) -> None:
     text = qwen2(tmp_path)
     model = from_qwen2(tmp_path, torch.float32, image_token_id=tiny.IMAGE_ID, mm_hidden_size=16).eval()
