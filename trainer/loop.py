@@ -81,6 +81,16 @@ class Finished:
     checkpoint: Checkpoint
 
 
+def clip(accelerator: Accelerator, model: nn.Module, most: float) -> float:
+    """Scale the gradients so that their norm is at most `most`; the norm before that.
+
+    By name: vision layers that were copied in come last in a model, and elsewhere in the same one read from its
+    checkpoint. A sum's last bits hang on its order, and with them the losses of a run that is resumed.
+    """
+    norm = accelerator.clip_grad_norm_([parameter for _, parameter in sorted(model.named_parameters())], most)
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
 class Trainer:
     """One rank's part of a job. Its model must have its gradients set, see `start.beginning`."""
 
@@ -159,7 +169,7 @@ class Trainer:
                 total += loss.detach()
                 self.accelerator.backward(loss * scale)
                 if self.accelerator.sync_gradients:
-                    norm = self.clip()
+                    norm = clip(self.accelerator, self.model, self.job.stage.optimizer.max_gradient_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             self.positions[batch.lane] = batch.position
@@ -168,11 +178,6 @@ class Trainer:
         self.seen = replace_counts(self.seen, samples, tokens, targets, bad)
         self.meter.step(loss_of_step, norm, tokens, samples, flops * self.accelerator.num_processes)
         return loss_of_step
-
-    def clip(self) -> float:
-        """The gradient's norm before it was clipped."""
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.job.stage.optimizer.max_gradient_norm)
-        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def forward(self, batch: Batch, targets: int) -> Tensor:
         """This row's share of the step's mean."""

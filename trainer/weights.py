@@ -62,10 +62,6 @@ def loaded(folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: 
     wrong = missing + sorted(found["unexpected_keys"]) + sorted(str(each) for each in found["mismatched_keys"])
     if wrong:
         raise ValueError(f"{folder} does not fit the model; missing, unknown or of another shape: {wrong[:8]}")
-    for tensor in (*model.parameters(), *model.buffers()):
-        # Out of the file, where they lie at any multiple of 8: by where its operands lie a product on a CPU rounds
-        # otherwise, and a resumed run would not have the losses of one that went through.
-        tensor.data = tensor.data.clone()
     return model  # type: ignore[no-any-return]
 
 
