@@ -87,6 +87,10 @@ async def drop(page: Page, media: bytes, name: str = "holiday.jpg", kind: str = 
 
 async def accessible(page: Page) -> None:
     """Raises AssertionError with what axe-core found."""
+    # A word that is still fading in has little contrast yet.
+    await page.wait_for_function(
+        "() => document.getAnimations().every((each) => each.effect.getTiming().iterations === Infinity)"
+    )
     results: Any = await Axe().run(page)
     found = [(each["id"], each["nodes"][0]["html"]) for each in results.response["violations"]]
     assert found == []
