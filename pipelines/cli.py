@@ -25,6 +25,7 @@ from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace, Recipe
 from captioner.registry import load
 from pipelines.costs import account
+from pipelines.exporting import ExportCommand
 from pipelines.keeping import GcCommand, RepairCommand
 from pipelines.models import access_of, price_of
 from pipelines.options import Dataset, Where, options_class, recipe_from, versions
@@ -112,7 +113,7 @@ class ReportCommand:
 def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
-    commands |= {"gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
+    commands |= {"export": ExportCommand, "gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
     console = Console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["plan"]:  # its options depend on the dataset that comes next

@@ -73,20 +73,27 @@ class Media:
         self._file = file
         # Headers only: a reader that holds no data goes through a tar at the speed of the disk.
         members = (each for each in TarReader(blob, held={}) if isinstance(each, Member))
-        self._places = {each.key: (each.offset + BLOCK, each.size) for each in members if each.ext not in SIDECARS}
+        self._places = {
+            each.key: (each.offset + BLOCK, each.size, each.ext) for each in members if each.ext not in SIDECARS
+        }
+
+    def extension(self, key: str) -> str:
+        """What its name ends in, by the bytes' own format, no dot. Raises CorruptState."""
+        return self._place(key)[2]
 
     def read(self, key: str) -> bytes:
         """The stored bytes. Raises CorruptState for a key that the tar does not have."""
-        pieces = list(self._pieces(*self._place(key)))
+        offset, size, _ = self._place(key)
+        pieces = list(self._pieces(offset, size))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def held(self, key: str) -> bytes | Spooled:
         """The stored bytes, or where they are more than HELD_BYTES a nameless file of them. Raises CorruptState;
         OutOfService where there is no room for it."""
-        offset, size = self._place(key)
+        offset, size, _ = self._place(key)
         return self.read(key) if size <= HELD_BYTES else spooled(self._pieces(offset, size, PIECE_BYTES))[1]
 
-    def _place(self, key: str) -> tuple[int, int]:
+    def _place(self, key: str) -> tuple[int, int, str]:
         if key not in self._places:
             raise CorruptState(f"corrupt_state: the ledger has a captioned {key!r}, and its tar does not")
         return self._places[key]

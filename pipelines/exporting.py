@@ -1,0 +1,105 @@
+"""`recap export`: a corpus in the form that another trainer or tool reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from shards.export import Account, Order, export
+from shards.formats import FORMATS
+from shards.outgoing import LEFT_OUT, Choice
+
+LINE_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+Folder = Annotated[str, tyro.conf.Positional]
+Format = Annotated[str, tyro.conf.arg(metavar="{" + ",".join(FORMATS) + "}")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportCommand:
+    """Write a corpus in another program's form; every captioned sample goes out or is left out for a reason.
+
+    What is killed goes on by the same command. Formats: eve-json and eve-index are what EVEv2's trainer loads, with its
+    lists of lengths; llava-json and llava-parquet the LLaVA family's; webdataset tars of equal numbers of samples;
+    recap-parquet has Recap-DataComp-1B's columns, densefusion-jsonl DenseFusion-1M's lines; csv is for people.
+    """
+
+    out: Folder
+    """The run's folder, a path or URL."""
+    format: Format
+    """The form."""
+    to: str
+    """Where to, a path or URL: a folder of its own."""
+    version: int | None = None
+    """The corpus's version, a number of OUT/manifests. Default: the newest."""
+    share: float = 1.0
+    """A share of all, drawn by the pictures' sha256: equal everywhere, and a smaller one is part of a larger one."""
+    unique: bool = False
+    """Of equal pictures only the first one goes: the same placeholder may stand at a million URLs."""
+    max_aspect: float = 5.0
+    """Leave out what is longer than so many times its short side; 0 for nothing."""
+    upright: bool = True
+    """Set turned pictures upright, as few loaders do that, by encoding them anew; the others go as they are stored."""
+    question: str | None = None
+    """What the human asks, where the form has conversations. Default: Please describe this image in detail."""
+    samples_a_file: int | None = None
+    """Of a tar or Parquet file. Default: 10,000; 1,000,000 of recap-parquet."""
+
+    def run(self, console: Console) -> int:
+        """Write it, and print what became of the samples. Exit code 0."""
+        given = {"question": self.question, "samples_a_file": self.samples_a_file}
+        order = Order(
+            corpus=self.out,
+            to=self.to,
+            format=self.format,
+            settings={name: value for name, value in given.items() if value is not None},
+            choice=Choice(share=self.share, unique=self.unique, max_aspect=self.max_aspect),
+            version=self.version,
+            upright=self.upright,
+        )
+        with _progress(console) as told:
+            account = export(order, told)
+        _show(console, account, self.to)
+        return 0
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[Account], None]]:
+    """A bar on a terminal, a line each 10 s elsewhere; looked at ten times a second, however many samples come."""
+    columns = TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("export", total=None)
+        shown = line = time.monotonic()
+
+        def told(account: Account) -> None:
+            nonlocal shown, line
+            now = time.monotonic()
+            if now - shown < LOOK_SECONDS:
+                return
+            shown = now
+            bar.update(task, completed=account.looked_at, total=account.captioned)
+            if not console.is_terminal and now - line >= LINE_SECONDS:
+                line = now
+                console.print(f"export: {account.looked_at:,} of {account.captioned:,} samples", highlight=False)
+
+        yield told
+
+
+def _show(console: Console, account: Account, to: str) -> None:
+    console.print(f"{account.captioned:,} captioned samples, version {account.manifest}", highlight=False)
+    table = Table()
+    table.add_column("samples", justify="right")
+    table.add_column("became of them")
+    table.add_row(f"{account.exported:,}", "[green]exported[/green]")
+    for why, count in sorted(account.left_out.items()):
+        table.add_row(f"{count:,}", f"left out: {LEFT_OUT[why]}")
+    console.print(table)
+    console.print(f"export: {to}", highlight=False, markup=False)
