@@ -1,4 +1,4 @@
-"""A new filter, engine or source is one file and one line in its table."""
+"""A new filter, engine, source or export format is one file and one line in its table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from captioner.engines import ENGINES
 from captioner.errors import UnknownPart
 from captioner.filters import FILTERS, SCREENS
 from captioner.registry import build, part
+from pipelines.cli import recap
 from pipelines.options import options_class, recipe_from
 from pipelines.recap_datacomp import DATACOMP
 from shards import commits, ledger
+from shards.formats import FORMATS
 from shards.sources import SOURCES
 from shards.store import Store
 from tests.corpora import fake_recipe, make_shards, planned, run_here, with_filter
@@ -78,6 +80,20 @@ def meta(text, sidecar):
     return {"caption": (sidecar or {}).get("uid"), "sidecar": sidecar}
 '''
 
+FORMAT = '''
+"""Captions alone, one a line."""
+from dataclasses import dataclass
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """`captions.txt`, for a language model."""
+    clips = True
+    question: str = ""
+
+    def write(self, samples, to):
+        to.create("captions.txt", "".join(f"{self.question}{each.caption}\\n" for each in samples).encode())
+'''
+
 
 @pytest.fixture
 def part_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -132,6 +148,19 @@ def test_a_new_source_is_one_file_and_one_line(
     recipe = replace(fake_recipe(), source=part(SOURCES, "titled"))
     run_here(recipe, planned(recipe, make_shards(tmp_path / "in", 1, 4)), tmp_path / "out")
     assert rows_of(tmp_path / "out")[3].original_caption == f"{3:032x}"
+
+
+def test_a_new_format_is_one_file_and_one_line(
+    tmp_path: Path, part_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (part_file / "lines_format.py").write_text(FORMAT)
+    monkeypatch.setitem(FORMATS, "lines", "lines_format:Lines")
+    recipe = fake_recipe()
+    run_here(recipe, planned(recipe, make_shards(tmp_path / "in", 1, 4)), tmp_path / "out")
+    arguments = ["export", str(tmp_path / "out"), "--format", "lines", "--to", str(tmp_path / "to"), "--question", "Q "]
+    assert recap(arguments) == 0 and "exported" in capsys.readouterr().out
+    lines = (tmp_path / "to/captions.txt").read_text().splitlines()
+    assert lines == [f"Q {row.caption}" for row in rows_of(tmp_path / "out") if row.outcome == "captioned"]
 
 
 def test_an_unknown_part_or_setting_is_refused_with_what_would_be_right() -> None:
