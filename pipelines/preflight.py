@@ -29,6 +29,7 @@ from shards.store import find, open_blob
 DATASETS = {
     "datacomp": "pipelines.recap_datacomp:DATACOMP",
     "laion": "pipelines.recap_laion:LAION",
+    "sa1b": "pipelines.recap_sa1b:SA1B",
     "folder": "pipelines.recap_folder:FOLDER",
     "webvid": "pipelines.recap_webvid:WEBVID",
     "valor": "pipelines.recap_valor:VALOR",

@@ -54,7 +54,7 @@ def test_a_sampled_plan_scales_by_bytes_to_the_whole(folder: Path) -> None:
 
 def test_without_a_known_dataset_it_says_how_it_is_called() -> None:
     done = recap("plan", "imagenet", "--input", "x")
-    assert done.returncode == 2 and "datacomp,laion,folder" in done.stdout
+    assert done.returncode == 2 and "datacomp,laion,sa1b,folder" in done.stdout
 
 
 def test_a_picture_of_a_megapixel_takes_the_tokens_that_qwen_counts() -> None:

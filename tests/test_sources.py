@@ -275,6 +275,14 @@ def test_laion_fields_have_our_names_in_either_case() -> None:
     }
 
 
+def test_of_sa_1b_s_json_the_picture_s_own_part_is_kept_and_no_mask() -> None:
+    image = {"image_id": 223750, "width": 2250, "height": 1500, "file_name": "sa_223750.jpg"}
+    masks = [{"id": 1, "bbox": [0, 0, 9, 9], "segmentation": {"size": [1500, 2250], "counts": "abc"}}] * 3
+    assert dict(read("sa1b", {"image": image, "annotations": masks}).meta) == {"sidecar": {"image": image}}
+    assert dict(read("sa1b", {"annotations": masks}).meta) == {}
+    assert dict(read("sa1b", {"image": 7}).meta) == {}
+
+
 def test_a_caption_file_goes_before_the_jsons_caption_and_wrong_types_are_left_out() -> None:
     row = read(
         "datacomp", {"caption": "json", "width": "512", "uid": 7, "height": True, "sha256": None}, ("k.txt", b"txt")

@@ -3,6 +3,7 @@
 SOURCES = {
     "datacomp": "shards.sources.datacomp:Datacomp",
     "laion": "shards.sources.laion:Laion",
+    "sa1b": "shards.sources.sa1b:Sa1b",
     "webvid": "shards.sources.webvid:Webvid",
     "valor": "shards.sources.valor:Valor",
     "folder": "shards.sources.folder:Folder",
