@@ -119,12 +119,18 @@ def test_a_key_has_so_many_at_once_and_so_many_pixels_a_day() -> None:
     key = Key(name="a", tenant="a", sha256="0" * 64, a_minute=0, at_once=1, megapixels_a_day=1)
     with shares.take(key), pytest.raises(Problem, match="too_many_at_once"), shares.take(key):
         raise AssertionError("a second one at once")
-    shares.pixels(key, 1_000_000)
+    with shares.booking(key, 1_000_000):
+        pass
     with pytest.raises(Problem, match="pixels_used_up"), shares.take(key):
         raise AssertionError("over the day's pixels")
     now += 86_400
-    with shares.take(key):
-        shares.pixels(key, 1)
+    with shares.take(key), shares.booking(key, 1) as booking:
+        now += 86_400
+        booking.correct(0)
+    with shares.take(key), shares.booking(key, 1_000_000):  # yesterday's pixels are not given back to today
+        pass
+    with pytest.raises(Problem, match="pixels_used_up"), shares.take(key):
+        raise AssertionError("over the day's pixels")
 
 
 def test_pictures_that_come_at_once_do_not_slip_past_the_pixels_of_the_day(tmp_path: Path) -> None:
