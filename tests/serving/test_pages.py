@@ -256,6 +256,9 @@ def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(chromiu
                 "() => !document.querySelector('#cards article:not([data-outcome=captioned]):not([hidden])')"
             )
             await accessible(page)
+            assert store.path is not None
+            store.path.rename(tmp_path / "away")
+            await page.wait_for_function("() => document.getElementById('lead').textContent.includes('cannot be read')")
             await page.goto(there.url + "/docs")
             await accessible(page)
 
