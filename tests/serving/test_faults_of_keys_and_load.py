@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,26 @@ def test_a_key_is_rotated_without_a_restart_and_half_a_file_locks_nobody_out(tmp
     assert ring.who(f"Bearer {second}").name == "alice-2"
     with pytest.raises(Refused, match="no file of keys"):
         Keyring(path)
+
+
+def test_keys_that_are_added_at_once_are_all_kept_and_a_link_to_the_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    path = tmp_path / "keys.json"
+    path.symlink_to("secrets/keys.json")
+    keys = [Key(name=f"k{number}", tenant="t", sha256="0" * 64) for number in range(24)]
+    with ThreadPoolExecutor(len(keys)) as pool:
+        given = list(pool.map(lambda key: add_key(path, key, 1), keys))
+    assert {each.sha256 for each in read_keys(path)} == set(map(hashed, given))
+    assert path.is_symlink() and [each.name for each in (tmp_path / "secrets").iterdir()] == ["keys.json"]
+
+
+def test_a_key_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+    key = Key(name="a", tenant="a", sha256="0" * 64)
+    for days in (-5, 10**9):
+        with pytest.raises(Refused, match=f"--days {days}: 0 for ever"):
+            add_key(tmp_path / "keys.json", key, days)
+    with pytest.raises(Refused, match="cannot be written: No such file"):
+        add_key(tmp_path / "nowhere" / "keys.json", key, 1)
 
 
 def test_a_key_without_the_scope_is_a_403(tmp_path: Path) -> None:
