@@ -120,6 +120,11 @@ class Service:
         return self.engine.ready and not self.draining and not self.admission.full
 
     @property
+    def ready_seen(self) -> bool:
+        """The same as it was last, for other threads."""
+        return self.engine.ready_seen and not self.draining and not self.admission.full_seen
+
+    @property
     def takes_prompt(self) -> bool:
         """Whether a request may bring words of its own."""
         return bool(self.recipe.asking.prompt) and self.recipe.asking.told is None

@@ -190,8 +190,15 @@ def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_li
         gate = asyncio.Event()
         async with (
             ScriptedEngine(otherwise=gated(gate, caption())) as engine,
-            served(*scripted(engine, "--pace.slots", "2", "--queue", "2", "--pace.decoders", "1")) as there,
+            served(
+                *scripted(engine, "--pace.slots", "2", "--queue", "2", "--pace.decoders", "1", "--metrics-port", "0")
+            ) as there,
         ):
+
+            async def metrics() -> str:
+                async with there.session.get(there.metrics) as response:
+                    return await response.text()
+
             room = there.server.service._room() + 2
             asks = [asyncio.create_task(there.upload(jpeg(n))) for n in range(room)]
             while not there.server.service.admission.full:
@@ -199,9 +206,11 @@ def test_case_89_a_full_queue_is_a_503_at_once_and_shows_in_readyz_but_not_in_li
             found = await there.upload(jpeg(99))
             assert (found.status, found.reason) == (503, "overloaded") and int(found.headers["retry-after"]) >= 1
             assert (await there.get("/readyz")).status == 503 and (await there.get("/livez")).status == 200
+            assert "recap_service_ready 0.0" in await metrics()
             gate.set()
             assert [each.status for each in await asyncio.gather(*asks)] == [200] * room
             assert len(engine.asked) == room and (await there.get("/readyz")).status == 200
+            assert "recap_service_ready 1.0" in await metrics()
 
     asyncio.run(scene())
 
