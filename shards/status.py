@@ -64,9 +64,10 @@ class Tally:
         """The status now. Raises Refused where there is no run, CorruptState, OutOfService."""
         plan = self.plan = self._planned()
         versions = manifest.numbers(self._store)
+        # Before the records: of a shard that is committed meanwhile, and its journal cleared, one of the two is seen.
+        written = self._store.names("journal/")
         done = commits.committed(self._store)
         self._count(done, bool(versions))
-        written = self._store.names("journal/")
         seen = [name for name in written if name.startswith(ENGINES_SEEN)]
         journals = _by_shard(name for name in written if not name.startswith(ENGINES_SEEN))
         self.segments = {shard: names for shard, names in journals.items() if shard not in done}

@@ -92,6 +92,45 @@ def test_each_record_and_each_segment_of_a_journal_is_read_once_however_often_on
     asyncio.run(scene())
 
 
+class Committing(Store):
+    """A folder whose shard is committed, and its journal cleared, right after the first listing of journals or records
+    once `then` is set."""
+
+    then: Callable[[], None] | None = None
+
+    def names(self, prefix: str = "") -> list[str]:
+        found = super().names(prefix)
+        if self.then is not None and prefix in ("journal/", "commits/"):
+            then, self.then = self.then, None
+            then()
+        return found
+
+
+def test_a_shard_that_is_committed_between_two_listings_is_never_missing(runs: dict[str, Path], tmp_path: Path) -> None:
+    out = shutil.copytree(runs["pictures"], tmp_path / "out")
+    store, record = Committing(str(out)), min((out / "commits").iterdir())
+    kept = record.read_bytes()
+    record.unlink()
+    plan = plans.read(store)
+    assert plan is not None
+    attempt = Journal(store, plan.run_id, record.stem, "0" * 32)
+    for number in range(5):
+        attempt.add(judged(record.stem, number))
+    attempt.write()
+
+    def commit() -> None:
+        record.write_bytes(kept)
+        journal.clear(store, record.stem)
+
+    async def scene() -> None:
+        async with RunView(store) as view:
+            assert (view.seen["read"], view.seen["committed"]) == (10, 1)
+            store.then = commit
+            assert (await until(view, lambda seen: seen["committed"] == 2 or seen["read"] != 10))["read"] == 10
+
+    asyncio.run(scene())
+
+
 def test_a_run_over_clips_shows_a_frame_of_each(runs: dict[str, Path], tmp_path: Path) -> None:
     async def scene() -> None:
         async with RunView(Store(str(runs["clips"]))) as view:
