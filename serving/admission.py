@@ -23,6 +23,7 @@ class Admission:
 
     def __init__(self, room: Callable[[], int], queue: int) -> None:
         self._room, self.queue = room, queue
+        self._room_seen = 1
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self.working = 0
         self.waiting = 0
@@ -33,11 +34,20 @@ class Admission:
     @property
     def full(self) -> bool:
         """Whether whoever comes now is refused."""
-        return self.waiting >= self.queue and self.working >= self._room()
+        return self.waiting >= self.queue and self.working >= self._places()
+
+    @property
+    def full_seen(self) -> bool:
+        """The same by the room as it was last, for other threads."""
+        return self.waiting >= self.queue and self.working >= self._room_seen
+
+    def _places(self) -> int:
+        self._room_seen = self._room()
+        return self._room_seen
 
     def expected_wait(self) -> float:
         """Seconds that who comes now will wait, by the answers of late; 0 while nobody knows."""
-        room = max(1, self._room())
+        room = max(1, self._places())
         return max(0, self.waiting + self.working - room + 1) * self.seconds / room
 
     def look(self, deadline: float) -> None:
@@ -59,7 +69,7 @@ class Admission:
         came = loop.time()
         self.look(deadline)
         self._let_in()  # the room may have grown since the last one left
-        if self.waiting or self.working >= self._room():
+        if self.waiting or self.working >= self._places():
             await self._wait(tenant, deadline)
         else:
             self.working += 1
@@ -93,7 +103,7 @@ class Admission:
             raise
 
     def _let_in(self) -> None:
-        while self.waiting and self.working < self._room():
+        while self.waiting and self.working < self._places():
             tenant, line = self._lines.popitem(last=False)
             place = line.popleft()
             if line:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import unicodedata
 from binascii import Error as BadBase64
 from binascii import a2b_base64
 from collections.abc import Collection, Mapping
@@ -32,6 +33,7 @@ DATA_URL = re.compile(r"data:(?:image|video)/[a-z0-9.+-]{1,40};base64,", re.IGNO
 # The fields that a picture or clip may come in, and what each says of its kind: `image` leaves it to the first bytes.
 MEDIA_FIELDS: Mapping[str, Kind | None] = MappingProxyType({"image": None, "video": "video"})
 TEXT_FIELDS = ("prompt", "max_tokens")
+UNSENT = frozenset({"Cc", "Cs", "Co", "Cn"})  # Unicode's controls, lone surrogates, private and unassigned characters
 # Quotes, commas and brackets of a JSON body. Base64 has none and a prompt at most its 4,000 characters;
 # a list of a million numbers cost 5.7 s and 1.2 GB, for each of them is an error with words of its own.
 MOST_MARKS = 10_000
@@ -165,16 +167,22 @@ def from_base64(text: str, field: str) -> bytes:
 
 
 def checked_prompt(text: str | None) -> str | None:
-    """The prompt without space around it. Raises Problem bad_request_body for what no engine is sent."""
+    """The prompt without space around it, its lines as we end them. Raises Problem bad_request_body for what no engine
+    is sent."""
     if text is None:
         return None
-    if not text.strip() or TOKENS.search(text) is not None or (not text.isprintable() and _controls(text)):
+    words = _lines(text).strip()
+    # Joiners and marks of direction belong to the words of many languages, and to emoji; they must not hide a token.
+    seen = "".join(each for each in words if unicodedata.category(each) != "Cf")
+    tokens = any(TOKENS.search(each) for each in (words, seen, unicodedata.normalize("NFKC", seen)))
+    if not seen or tokens or any(unicodedata.category(each) in UNSENT and each not in "\n\t" for each in words):
         raise Problem("bad_request_body", "prompt: words without special tokens and control characters would be right")
-    return text.strip()
+    return words
 
 
-def _controls(text: str) -> bool:
-    return any(not each.isprintable() and each not in "\n\t" for each in text)
+def _lines(text: str) -> str:
+    """Every browser ends the lines of a form's text by CRLF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _from_multipart(body: bytes, boundary: str) -> Wish:
@@ -202,7 +210,7 @@ def _from_multipart(body: bytes, boundary: str) -> Wish:
 
 def _text(parts: dict[str, bytes], name: str) -> str | None:
     try:
-        return parts[name].decode() if name in parts else None
+        return _lines(parts[name].decode()) if name in parts else None
     except UnicodeDecodeError:
         raise Problem("bad_request_body", f"{name}: not UTF-8") from None
 
@@ -264,8 +272,8 @@ class _Parts:
         self._part += data[start:end]
 
     def _end(self) -> None:
-        found = re.search(rb'(?:^|[;\s])name="([a-z_]{1,32})"', self._disposition)
-        name = found[1].decode() if found else ""
+        found = re.search(rb'(?:^|[;\s])name=("?)([a-z_]{1,32})\1(?:[;\s]|$)', self._disposition)  # .NET quotes no word
+        name = found[2].decode() if found else ""
         if name not in (*MEDIA_FIELDS, *TEXT_FIELDS):
             raise Problem("bad_request_body", f"parts are named {', '.join((*MEDIA_FIELDS, *TEXT_FIELDS))}")
         if name in self.fields:

@@ -54,6 +54,12 @@ class ChatMessage(BaseModel):
     content: str | list[Annotated[ImagePart | TextPart, Field(discriminator="type")]]
 
 
+class StreamOptions(BaseModel):
+    """include_usage: whether a last event, of no choices, tells the tokens."""
+
+    include_usage: bool | None = None
+
+
 class ChatBody(BaseModel):
     """One picture to caption, as an OpenAI client asks for it. Sampling is the preset's; what says otherwise is not
     passed on."""
@@ -65,6 +71,7 @@ class ChatBody(BaseModel):
     max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     stream: bool | None = None
+    stream_options: StreamOptions | None = None
 
 
 _EXAMPLE = {
@@ -110,7 +117,8 @@ async def chat(request: Request) -> Response:
     try:
         return await _completed(request)
     except Problem as problem:
-        told = {"message": problem.kind.title, "type": "invalid_request_error", "code": problem.reason}
+        words = f"{problem.kind.title}: {problem.detail}" if problem.detail else problem.kind.title
+        told = {"message": words, "type": "invalid_request_error", "code": problem.reason}
         shown = {**(problem.shown or {}), "error": {**told, "param": None}}
         problem.shown = shown  # where OpenAI's clients look
         return problem_response(request, problem)
@@ -130,7 +138,8 @@ async def _completed(request: Request) -> Response:
     model = front.service.recipe.model
     if asked.stream:
         headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(_events(answer, model), media_type="text/event-stream", headers=headers)
+        counted = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+        return StreamingResponse(_events(answer, model, counted), media_type="text/event-stream", headers=headers)
     return json_response(_completion(answer, model), {"Cache-Control": "no-store"})
 
 
@@ -172,24 +181,30 @@ def _recap(answer: Answer) -> Mapping[str, Any]:
     return {name: answer[name] for name in ("accepted", "reason", "engine", "prompt_id", "width", "height")}
 
 
-def _completion(answer: Answer, model: str) -> dict[str, Any]:
+def _usage(answer: Answer) -> dict[str, int]:
     prompt, completion = (answer["usage"][name] or 0 for name in ("prompt_tokens", "completion_tokens"))
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _completion(answer: Answer, model: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer["caption"]}
     return {
         **_head(answer, model, "chat.completion"),
         "choices": [{"index": 0, "message": message, "finish_reason": _finish(answer)}],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+        "usage": _usage(answer),
         "recap": _recap(answer),
     }
 
 
-async def _events(answer: Answer, model: str) -> AsyncIterator[bytes]:
+async def _events(answer: Answer, model: str, counted: bool) -> AsyncIterator[bytes]:
     head = _head(answer, model, "chat.completion.chunk")
     deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in _WORD.findall(answer["caption"]))]
     for delta in deltas:
         yield _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
     last = {"index": 0, "delta": {}, "finish_reason": _finish(answer)}
     yield _event({**head, "choices": [last], "recap": _recap(answer)})
+    if counted:
+        yield _event({**head, "choices": [], "usage": _usage(answer)})
     yield b"data: [DONE]\n\n"
 
 

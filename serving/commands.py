@@ -42,6 +42,8 @@ def options_of(words: Sequence[str]) -> Any:
 async def _run(server: Server, console: Console) -> None:
     with server.signalled():
         async with server.running() as place:
+            if not place.url:
+                return
             engine = server.service.recipe.engine.name
             console.print(f"{engine} at {place.url} (a page to try it, and /docs)", highlight=False, soft_wrap=True)
             if place.metrics:

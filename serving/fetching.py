@@ -151,7 +151,7 @@ class Fetcher:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD)
         headers = [
             ("Host", place.authority),
-            ("Accept", "image/*"),
+            ("Accept", "image/*, video/*"),
             ("Accept-Encoding", "identity"),
             ("User-Agent", "recap"),
             ("Connection", "close"),

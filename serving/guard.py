@@ -26,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_HEADERS, MOST_HEADER_BYTES, MOST_PATH_BYTES = 64, 16_384, 2048
+MOST_METHOD = 16  # characters of one in the log: a client may send any word, as long as a head may be
 SLOWEST = 65_536  # bytes a second of a body that still may take longer than its base time
 DRAINED_BYTES, DRAINED_SECONDS = 2**20, 1.0  # of a refused body: an answer that is read beats a connection reset
 PROBES = ("/livez", "/readyz")
@@ -89,16 +90,18 @@ class _Passage:
         self._closing = False
 
     async def run(self) -> None:
+        # What answers a GET answers a HEAD; the server below leaves the body out.
+        inner = {**self._scope, "method": "GET"} if self._scope["method"] == "HEAD" else self._scope
         try:
             try:
                 self._look()
             except Problem as problem:
                 await self._refuse(problem)
             else:
-                await self._guard.app(self._scope, self._read, self._write)
+                await self._guard.app(inner, self._read, self._write)
         finally:
             # Routers set it on their way in.
-            self._exchange.route = getattr(self._scope.get("route"), "path", "other")
+            self._exchange.route = getattr(inner.get("route"), "path", "other")
             seconds = time.monotonic() - self._exchange.began
             self._log(seconds)
             self._guard.told(self._exchange, seconds)
@@ -189,7 +192,14 @@ class _Passage:
         log.log(
             level,
             "request: id=%s method=%s path=%s status=%d reason=%s key=%s bytes=%d seconds=%.3f",
-            *(exchange.id, scope["method"], where, exchange.status, exchange.reason or "-", exchange.key or "-"),
+            *(
+                exchange.id,
+                scope["method"][:MOST_METHOD],
+                where,
+                exchange.status,
+                exchange.reason or "-",
+                exchange.key or "-",
+            ),
             *(exchange.bytes_in, seconds),
         )
 

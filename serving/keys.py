@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -10,7 +11,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +27,7 @@ log = logging.getLogger("recap")
 SCOPES = ("caption", "fetch", "run")  # caption pictures; have URLs fetched; look at the run
 KEY = re.compile(r"recap_[A-Za-z0-9_-]{43}")  # 256 bits behind the prefix
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+MOST_DAYS = 36_500
 LOOK_SECONDS = 2.0  # between two looks at whether the file has changed
 
 
@@ -86,6 +89,7 @@ def write_keys(path: Path, keys: Sequence[Key]) -> None:
     another user that was let read it still may. Raises Refused where they cannot be given.
     """
     text = json.dumps({"keys": [to_json(each) for each in keys]}, indent=2) + "\n"
+    path = path.resolve()  # behind a link, which stays one
     new = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         try:
@@ -106,14 +110,35 @@ def _like(descriptor: int, there: os.stat_result) -> None:
 
 
 def add_key(path: Path, key: Key, days: int) -> str:
-    """Add a key to the file; the key itself, which is shown this once. Raises Refused for a name that is taken."""
-    there = read_keys(path) if path.exists() else ()
-    if key.name in {each.name for each in there}:
-        raise Refused(f"{path} has a key {key.name!r} already: a new one wants another name, the old one may live on")
+    """Add a key to the file; the key itself, which is shown this once.
+
+    Raises Refused for a name that is taken, days that are none, and a folder that cannot be written.
+    """
+    if not 0 <= days <= MOST_DAYS:
+        raise Refused(f"--days {days}: 0 for ever, or at most {MOST_DAYS}, would be right")
     secret = f"recap_{secrets.token_urlsafe(32)}"
     expires = (datetime.now(UTC) + timedelta(days=days)).timestamp() if days else 0.0
-    write_keys(path, [*there, replace(key, sha256=hashed(secret), expires=round(expires))])
+    try:
+        with _alone(path.resolve().parent):
+            there = read_keys(path) if path.exists() else ()
+            if key.name in {each.name for each in there}:
+                taken = f"{path} has a key {key.name!r} already"
+                raise Refused(f"{taken}: a new one wants another name, the old one may live on")
+            write_keys(path, [*there, replace(key, sha256=hashed(secret), expires=round(expires))])
+    except OSError as error:
+        raise Refused(f"{path} cannot be written: {error.strerror}") from error
     return secret
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """With nobody else adding a key in this folder meanwhile: of two that read the same file one key would be lost."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Keyring:

@@ -56,7 +56,7 @@ class _Looked:
         service, use = self.service, self.service.engine.seen
         yield GaugeMetricFamily("recap_service_working", "requests worked on now", service.admission.working)
         yield GaugeMetricFamily("recap_service_waiting", "requests that wait for a place", service.admission.waiting)
-        yield GaugeMetricFamily("recap_service_ready", "1 where /readyz says so", float(service.engine.ready_seen))
+        yield GaugeMetricFamily("recap_service_ready", "1 where /readyz says so", float(service.ready_seen))
         yield GaugeMetricFamily("recap_service_cached", "answers kept", len(service.cached))
         if use is None:
             return

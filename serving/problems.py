@@ -53,7 +53,6 @@ PROBLEMS: dict[str, Kind] = {
     "engine_refused": Kind(502, "The engine refused this very request"),
     "engine_unavailable": Kind(503, "No engine answers now", again=True),
     "overloaded": Kind(503, "Too many wait already, or the deadline cannot be met", again=True),
-    "shutting_down": Kind(503, "This server is shutting down; another one may serve", again=True),
     "engine_timeout": Kind(504, "The engine gave no whole answer in time", again=True),
     "deadline_exceeded": Kind(504, "The deadline passed before there was an answer", again=True),
 }

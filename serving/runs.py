@@ -8,28 +8,30 @@ import logging
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from captioner.errors import RecapError
+from captioner.errors import CorruptState, RecapError
 from captioner.reasons import OUTCOMES
+from captioner.types import FrameBudget
 from pipelines.report import reason_of, rows_of
-from pipelines.report_pictures import Candidates, Find, Shown, finds, from_input, thumbnails
-from shards import commits, journal
-from shards import plan as plans
+from pipelines.report_pictures import THUMBNAIL, Candidates, Find, Shown, finds, frames_of, from_input, thumbnails
+from serving.open_shards import FIRST_ROWS, OpenShards
+from shards import commits
+from shards.commits import Record
 from shards.ledger import Row
 from shards.plan import Plan
-from shards.status import Status, status
+from shards.status import Status, Tally
 from shards.store import Store
 
 log = logging.getLogger("recap")
 
 LOOK_SECONDS = 2.0
+LOOK_SHARE = 4  # and at least so many times what a look took: to list a hundred thousand records takes seconds
 RATE_SECONDS = 60.0  # over which the rate is measured
 SHOWN = 24  # pictures on the page
-NEW_SHARDS = 4  # committed since the last look, of which pictures are drawn
-OPEN_SHARDS = 16  # whose journals are read at each look
-FROM_A_SHARD = 8
+NEW_SHARDS = 4  # begun, and committed, since the last look, of which pictures are drawn
+CLIP_FRAMES = 3  # looked at of a clip, to show the middle one
 LONGEST_TEXT = 1500
 
 
@@ -44,15 +46,21 @@ class RunView:
     seen: dict[str, Any] = field(default_factory=dict)
     pictures: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     follow: Callable[[tuple[str, ...]], Awaitable[None]] | None = None
+    _tally: Tally = field(init=False)
+    _open: OpenShards = field(default_factory=OpenShards)
     _cards: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=SHOWN))
     _read: deque[tuple[float, int]] = field(default_factory=deque)
-    _known: set[str] = field(default_factory=set)  # shards whose pictures were drawn, once open and once committed
+    _begun: set[str] = field(default_factory=set)  # open shards whose first pictures were drawn
     _task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self._tally = Tally(self.store)
 
     async def __aenter__(self) -> RunView:
         """Look once, so that an output without a run is refused at the start. Raises RecapError."""
         await self._look()
         self._task = asyncio.create_task(self._watch())
+        self._task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -61,53 +69,77 @@ class RunView:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
+        said, took = "", 0.0
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(max(LOOK_SECONDS, LOOK_SHARE * took))
+            began = time.monotonic()
             try:
                 await self._look()
-            except RecapError as error:  # a store that is away for a while, or a record that repair will see to
-                log.warning("run not looked at: %s", error)
+                said = ""
+            except (RecapError, OSError) as error:  # a store that is away, a record that repair will see to, no files
+                self.seen |= {"missed": True}
+                if str(error) != said:
+                    log.warning("run not looked at: %s", error)
+                said = str(error)
+            took = time.monotonic() - began
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What is shown from now on is old, and whoever looks at it is told."""
+        if not task.cancelled():
+            self.seen |= {"missed": True}
+            log.error("run not looked at any more", exc_info=task.exception())
 
     async def _look(self) -> None:
-        there, plan, open_rows = await asyncio.to_thread(self._gathered)
-        found = await asyncio.to_thread(lambda: list(self._found(there, plan, open_rows)))
+        there, plan = await asyncio.to_thread(self._gathered)
+        if there.run_id != self.seen.get("run_id", there.run_id):  # the folder was emptied and has another run
+            self._forget()
+        found = await asyncio.to_thread(lambda: list(self._found(plan)))
         # Those that were left out come after the captioned ones of their shard, and the page shows the last first.
-        for shown in reversed(await thumbnails(found)) if found else ():
+        for shown in reversed(await thumbnails(found, _frames(plan))) if found else ():
             self._show(shown)
-        self.seen = self._told(there, open_rows)
+        self.seen = self._told(there)
         if self.follow is not None:
             await self.follow(_urls(there.engines))
 
-    def _gathered(self) -> tuple[Status, Plan, dict[str, list[Row]]]:
-        """The status, the plan, and what the journals of open shards have so far."""
-        there, plan = status(self.store), plans.read(self.store)
-        assert plan is not None, "status would have refused"
-        journals = {
-            shard: [entry.row for entry in journal.load(self.store, plan.run_id, shard).values()]
-            for shard in there.open_shards[:OPEN_SHARDS]
-        }
-        return there, plan, journals
+    def _forget(self) -> None:
+        for each in (self._open, self._cards, self._read, self._begun, self.pictures):
+            each.clear()
 
-    def _found(self, there: Status, plan: Plan, open_rows: dict[str, list[Row]]) -> Iterator[Find]:
-        """Pictures that the page has not: of shards committed since the last look, and of what just began."""
+    def _gathered(self) -> tuple[Status, Plan]:
+        there, plan = self._tally.look(), self._tally.plan
+        assert plan is not None, "the tally would have refused"
+        return there, plan
+
+    def _found(self, plan: Plan) -> Iterator[Find]:
+        """Pictures that the page has not: of shards that just began, and of those committed since the last look."""
+        self._open.look(self.store, plan.run_id, self._tally.segments)
+        self._begun &= self._open.keys()
+        full = [shard for shard, each in self._open.items() if len(each.first) == FIRST_ROWS]
         inputs = {each.shard: each for each in plan.inputs}
-        for shard, rows in open_rows.items():
-            if len(rows) >= FROM_A_SHARD and f"open {shard}" not in self._known:
-                self._known.add(f"open {shard}")
-                # The first ones of a shard: its input is read no further than they are.
-                yield from from_input(plan, inputs.get(shard), sorted(rows, key=lambda row: row.place)[:FROM_A_SHARD])
-        new = sorted(commits.committed(self.store) - self._known)
-        self._known.update(new)
-        records = {shard: record for shard in new[-NEW_SHARDS:] if (record := commits.read(self.store, shard))}
+        for shard in sorted(set(full) - self._begun)[:NEW_SHARDS]:
+            self._begun.add(shard)
+            # The first ones of a shard: its input is read no further than they are.
+            yield from from_input(plan, inputs.get(shard), self._open[shard].first)
+        new = sorted(self._tally.fresh)[-NEW_SHARDS:]
+        records = {shard: record for shard in new if (record := commits.read(self.store, shard))}
         candidates = Candidates(most=SHOWN)
         for number, record in enumerate(records.values()):
-            candidates.add(number, rows_of(self.store, record))
+            candidates.add(number, self._rows(record))
         shown = {card["id"] for card in self._cards}
         yield from finds(self.store, plan, records, [row for row in candidates.chosen() if _id(row) not in shown])
+
+    def _rows(self, record: Record) -> list[Row]:
+        """A ledger's rows, none of one that is lost or damaged: its shard counts, and `verify` says what is wrong."""
+        try:
+            return rows_of(self.store, record)
+        except (FileNotFoundError, CorruptState) as error:
+            log.warning("no pictures shown of a shard: %s", error)
+            return []
 
     def _show(self, shown: Shown) -> None:
         row, name = shown.row, _id(shown.row)
         reason = reason_of(row.reason) if row.reason else None
+        second, picture = shown.strip[len(shown.strip) // 2] if shown.strip else (None, shown.thumbnail)
         self._cards.appendleft(
             {
                 "id": name,
@@ -121,25 +153,27 @@ class RunView:
                 "before": (row.original_caption or "")[:LONGEST_TEXT],
                 "width": row.width,
                 "height": row.height,
-                "picture": shown.thumbnail is not None,
+                "picture": picture is not None,
+                "second": second,
                 "missing": shown.missing,
             }
         )
-        if shown.thumbnail is not None:
-            self.pictures[name] = shown.thumbnail.jpeg
+        if picture is not None:
+            self.pictures[name] = picture.jpeg
         kept = {card["id"] for card in self._cards}
         for gone in [each for each in self.pictures if each not in kept]:
             del self.pictures[gone]
 
-    def _told(self, there: Status, open_rows: dict[str, list[Row]]) -> dict[str, Any]:
+    def _told(self, there: Status) -> dict[str, Any]:
         counts: Counter[str] = Counter(there.totals["counts"])
         reasons: Counter[str] = Counter(there.totals["reasons"])
-        for row in (row for rows in open_rows.values() for row in rows):
-            counts.update([row.outcome])
-            reasons.update([row.reason] if row.reason else [])
+        for each in self._open.values():
+            counts.update(each.outcomes)
+            reasons.update(each.reasons)
         read = sum(counts[name] for name in OUTCOMES)
         return {
             "time": int(time.time()),
+            "missed": False,  # whether later looks have failed
             "run_id": there.run_id,
             "source": there.source,
             "engine": there.engine,
@@ -164,6 +198,12 @@ class RunView:
             self._read.popleft()
         (began, first), (ended, last) = self._read[0], self._read[-1]
         return round(max(0, last - first) / (ended - began), 2) if ended > began else 0.0
+
+
+def _frames(plan: Plan) -> FrameBudget | None:
+    """How its clips are looked at for the page, None for a run over pictures."""
+    rule = frames_of(plan)
+    return None if rule is None else replace(rule, pixels=THUMBNAIL, max_frames=CLIP_FRAMES)
 
 
 def _urls(engines: dict[str, Any] | None) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a server listens. metrics: the URL of its metrics, "" for none."""
+    """Where a server listens, "" for one that was ended before it did. metrics: the URL of its metrics, "" for none."""
 
     url: str
     metrics: str
@@ -148,6 +148,8 @@ class Server:
         self.service.end_by(asyncio.get_running_loop().time() + seconds - LAST_WORDS_SECONDS)
 
     def _url(self) -> str:
+        if not self._uvicorn.servers[0].sockets:
+            return ""
         host, port = self._uvicorn.servers[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -47,7 +47,7 @@ from serving.keys import Key
 from serving.problems import Problem
 from serving.repeats import Repeats
 from serving.settings import Bounds
-from serving.shares import Shares
+from serving.shares import Booking, Shares
 from serving.uploads import Recipes, Rule, rule_of
 
 Answer = Mapping[str, Any]
@@ -120,6 +120,11 @@ class Service:
         return self.engine.ready and not self.draining and not self.admission.full
 
     @property
+    def ready_seen(self) -> bool:
+        """The same as it was last, for other threads."""
+        return self.engine.ready_seen and not self.draining and not self.admission.full_seen
+
+    @property
     def takes_prompt(self) -> bool:
         """Whether a request may bring words of its own."""
         return bool(self.recipe.asking.prompt) and self.recipe.asking.told is None
@@ -162,17 +167,14 @@ class Service:
         began = loop.time()
         sample = Sample(key="uploaded", kind=rule.kind, media=asked.media, meta={}, source_shard="http")
         waited: float | None = None
-        pixels = _pixels(sample, asking)
         try:
             async with self.within(asked.deadline), self.admission.enter(asked.key.tenant, asked.deadline) as waited:
-                self.shares.pixels(asked.key, pixels)
-                decision = await self._judged(sample, asking)
+                with self.shares.booking(asked.key, _pixels(sample, asking)) as booking:
+                    decision = await self._judged(sample, asking, booking)
         except TimeoutError:
             raise Problem("deadline_exceeded", STOPPED if waited is not None else UNASKED) from None
         except (EngineUnavailable, OutOfService):
-            self.shares.corrected(asked.key, -pixels)
             raise Problem("engine_unavailable") from None
-        self.shares.corrected(asked.key, _looked_at(decision, pixels) - pixels)
         timings = {
             "waited_seconds": round(waited, 3),
             "engine_seconds": round(decision.engine_seconds, 3),
@@ -180,12 +182,10 @@ class Service:
         }
         return _told(rule.recipe, asking, decision) | {"timings": timings}
 
-    async def _judged(self, sample: Sample, asking: Asking) -> Decision:
+    async def _judged(self, sample: Sample, asking: Asking, booking: Booking) -> Decision:
         captioner = self._captioner(sample.kind, asking)
-        if sample.kind == "image":
-            return await captioner.decide(sample)
         with ExitStack() as held:
-            decoder = _Holding(decoder=self.decoders, holding=self.holding, held=held)
+            decoder = _Accounting(decoder=self.decoders, holding=self.holding, held=held, booking=booking)
             return await replace(captioner, decoder=decoder).decide(sample)
 
     def _room(self) -> int:
@@ -207,19 +207,25 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Holding:
-    """A decoder whose frames count as held bytes until the stack ends: those of a clip may come to 64 MiB."""
+class _Accounting:
+    """A decoder that books the pixels it looked at, and whose frames count as held bytes until the stack ends: those of
+    a clip may come to 64 MiB."""
 
     decoder: Decoder
     holding: Callable[[int], AbstractContextManager[None]]
     held: ExitStack
+    booking: Booking
 
     async def decode(self, media: bytes, budget: PixelBudget) -> Decoded:
-        return await self.decoder.decode(media, budget)
+        """Raises as the decoder does."""
+        decoded = await self.decoder.decode(media, budget)
+        self.booking.correct(decoded.width * decoded.height)
+        return decoded
 
     async def watch(self, media: bytes | IO[bytes], budget: FrameBudget) -> Decoded:
         """Raises as the decoder does; Problem overloaded."""
         decoded = await self.decoder.watch(media, budget)
+        self.booking.correct(len(set(decoded.times)) * decoded.width * decoded.height)
         distinct = {id(each): len(each.jpeg) for each in decoded.frames}
         self.held.enter_context(self.holding(sum(distinct.values())))
         return decoded
@@ -239,13 +245,6 @@ def _asking(rule: Rule, wish: Wish) -> Asking:
         return asking
     sha256 = hashlib.sha256(wish.prompt.encode()).hexdigest()
     return replace(asking, prompt=wish.prompt, prompt_id=f"request-{sha256[:12]}", prompt_sha256=sha256)
-
-
-def _looked_at(decision: Decision, booked: int) -> int:
-    """Pixels of all frames that were looked at in a clip; what was booked for a picture and a clip without frames."""
-    if decision.frame_times is None:
-        return booked
-    return len(set(decision.frame_times)) * (decision.width or 0) * (decision.height or 0)
 
 
 def _pixels(sample: Sample, asking: Asking) -> int:

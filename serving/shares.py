@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from captioner.errors import EngineUnavailable, OutOfService
 from serving.keys import Key
 from serving.problems import Problem
 
@@ -23,6 +24,18 @@ class _Taken:
     under_way: int = 0
     day: int = 0
     pixels: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Booking:
+    """Pixels of one picture or clip in its tenant's books. looked_at: whether a decoder has said how many they are."""
+
+    pixels: int
+    looked_at: bool = False
+
+    def correct(self, pixels: int) -> None:
+        """Book what was looked at instead."""
+        self.pixels, self.looked_at = pixels, True
 
 
 @dataclass(slots=True)
@@ -55,18 +68,29 @@ class Shares:
         finally:
             taken.under_way -= 1
 
-    def pixels(self, key: Key, count: int) -> None:
-        """Book pixels before they are decoded. Raises Problem pixels_used_up, for many may have been let in before the
-        first of them was booked."""
-        if key.megapixels_a_day and count:
-            taken = self._of(key)
-            self._look(key, taken)
-            taken.pixels += count
+    @contextmanager
+    def booking(self, key: Key, most: int) -> Iterator[Booking]:
+        """Book the most pixels that may be looked at, before they are; afterwards as many as were.
 
-    def corrected(self, key: Key, by: int) -> None:
-        """Book more or fewer pixels than were booked before, once it is known how many they were."""
-        if key.megapixels_a_day:
-            self._of(key).pixels += by
+        What ends by an error before it was looked at is booked as none, and so is what no engine was there for.
+        Raises Problem pixels_used_up, for many may have been let in before the first of them was booked.
+        """
+        booking = Booking(pixels=most)
+        if not (key.megapixels_a_day and most):
+            yield booking
+            return
+        taken = self._of(key)
+        self._look(key, taken)
+        taken.pixels += most
+        try:
+            yield booking
+        except BaseException as error:
+            if not booking.looked_at or isinstance(error, EngineUnavailable | OutOfService):
+                booking.pixels = 0
+            raise
+        finally:
+            taken = self._of(key)
+            taken.pixels = max(0, taken.pixels + booking.pixels - most)  # a new day may have begun with none
 
     def _look(self, key: Key, taken: _Taken) -> None:
         if key.megapixels_a_day and taken.pixels >= key.megapixels_a_day * 1_000_000:

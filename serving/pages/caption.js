@@ -28,7 +28,7 @@ function isClip(file) {
 // The same request for a terminal and a program.
 function spell(name, field) {
   const url = `${location.origin}/v1/captions`;
-  const file = (name || "picture.jpg").replace(/[^\w. -]/g, "_");
+  const file = (name || "picture.jpg").replace(/[^\p{L}\p{M}\p{N}._ -]/gu, "_"); // curl takes `,` and `;` for its own
   const more = [["prompt", value("prompt")], ["max_tokens", value("tokens")]].filter(([, text]) => text);
   const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
   at("curl").textContent = ["curl", ...(at("key") ? [`-H "Authorization: Bearer $RECAP_KEY"`] : []),
@@ -88,8 +88,14 @@ async function caption(file) {
     refuse({ reason: "no answer", title: "The service does not answer; it may have been stopped" });
   } finally {
     clearInterval(clock);
-    if (turn === shown) at("waiting").hidden = true;
+    if (turn === shown) rest();
   }
+}
+
+// Who waits at the Cancel button is taken to the answer when it goes, and not to the top of the page.
+function rest() {
+  if (at("waiting").contains(document.activeElement)) at("heading").focus();
+  at("waiting").hidden = true;
 }
 
 function reset(words) {
@@ -116,7 +122,7 @@ function refuse(problem) {
     problem.width ? `It has ${problem.width} × ${problem.height} px.` : "");
   at("experts").hidden = at("drawing").hidden = true;
   at("raw").textContent = JSON.stringify(problem, null, 2);
-  at("waiting").hidden = true;
+  rest();
   at("result").hidden = false;
   at("said").textContent = `Refused: ${problem.title}.`;
 }
@@ -135,7 +141,7 @@ async function tell(answer, turn, milliseconds) {
     ["Words", String(answer.caption.split(/\s+/).filter(Boolean).length)], ["Asked", answer.cached ? "no, kept answer" : `${answer.attempts}×`]];
   at("times").replaceChildren(...told.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))));
   at("raw").textContent = JSON.stringify(answer, null, 2);
-  at("waiting").hidden = true;
+  rest();
   at("result").hidden = false;
   // A screen reader hears the caption once and whole; the eye gets it word by word.
   at("said").textContent = `${answer.accepted ? "Kept" : `Dropped, ${answer.reason}`}. ${answer.caption}`;

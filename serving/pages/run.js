@@ -31,7 +31,8 @@ async function look() {
 function show(seen) {
   at("title").textContent = `${count(seen.counts.captioned)} of ${count(seen.read)} samples captioned`;
   at("lead").textContent = `${seen.source} by ${seen.engine} (${seen.model}), run ${seen.run_id.slice(0, 12)}. ` +
-    (seen.complete ? "Every shard of the plan is done." : `${count(seen.committed)} of ${count(seen.shards)} shards are done, ${count(seen.open)} are open.`);
+    (seen.complete ? "Every shard of the plan is done." : `${count(seen.committed)} of ${count(seen.shards)} shards are done, ${count(seen.open)} are open.`) +
+    (seen.missed ? ` Its folder cannot be read now: this is how it stood at ${new Date(seen.time * 1000).toLocaleTimeString("en-GB")}.` : "");
   equation(seen);
   const told = [["Samples a second", seen.rate.toFixed(1)], ["Shards done", `${count(seen.committed)} of ${count(seen.shards)}`],
     ["Kept of those captioned", share(seen.counts.captioned, seen.counts.captioned + seen.counts.rejected)]];
@@ -69,7 +70,8 @@ function equation(seen) {
 function drawn(card) {
   const frame = element("div", { class: "frame" });
   if (card.picture) {
-    const picture = element("img", { alt: `Picture ${card.key}${card.caption ? ", described by its caption below" : ""}`, class: "plain" });
+    const what = card.second === null ? `Picture ${card.key}` : `Clip ${card.key} at ${card.second.toFixed(1)} s`;
+    const picture = element("img", { alt: `${what}${card.caption ? ", described by its caption below" : ""}`, class: "plain" });
     frame.append(picture);
     picture.onload = () => URL.revokeObjectURL(picture.src); // a run may be looked at for days
     fetch(`/v1/run/pictures/${card.id}`, { headers: headers() }).then((response) => response.blob()).then((blob) => { picture.src = URL.createObjectURL(blob); });

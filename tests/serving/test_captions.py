@@ -120,6 +120,18 @@ def test_who_captions_is_told_without_where_it_is() -> None:
     asyncio.run(scene())
 
 
+def test_what_answers_a_get_answers_a_head_without_the_body() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            for path in ("/livez", "/", "/static/caption.js"):
+                head, whole = await there.ask("HEAD", path, None, {}), await there.get(path)
+                assert (head.status, head.body) == (200, b"")
+                assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.body))
+            assert (await there.ask("HEAD", "/v1/captions", None, {})).headers["allow"] == "POST"
+
+    asyncio.run(scene())
+
+
 def test_metrics_stand_on_a_port_of_their_own_and_name_replicas_as_workers_do() -> None:
     async def scene() -> None:
         async with ScriptedEngine() as engine, served(*scripted(engine), "--metrics-port", "0") as there:

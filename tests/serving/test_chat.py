@@ -36,6 +36,13 @@ def test_the_openai_client_gets_a_caption_whole_and_word_by_word() -> None:
             stream = await ai.chat.completions.create(model="tiny", messages=messages(jpeg(2)), stream=True)
             words = [each.choices[0].delta.content or "" async for each in stream]
             assert "".join(words) == TEXT and len(words) > 10
+            counted: Any = {"stream": True, "stream_options": {"include_usage": True}}
+            events = [
+                each
+                async for each in await ai.chat.completions.create(model="tiny", messages=messages(jpeg()), **counted)
+            ]
+            assert events[-1].choices == [] and events[-1].usage is not None and events[-2].usage is None
+            assert events[-1].usage.completion_tokens == found.usage.completion_tokens
 
     asyncio.run(scene())
 
@@ -48,7 +55,7 @@ def test_what_is_refused_tells_an_openai_client_why() -> None:
             assert bad.value.code == "undecodable"
             with pytest.raises(openai.UnprocessableEntityError) as two:
                 await ai.chat.completions.create(model="x", messages=messages(jpeg()), n=2)
-            assert two.value.code == "bad_request_body"
+            assert two.value.code == "bad_request_body" and "n: Input should be less than" in two.value.message
             for said in ("just text", [{"type": "text", "text": "no picture"}]):
                 with pytest.raises(openai.UnprocessableEntityError):
                     await ai.chat.completions.create(model="x", messages=[{"role": "user", "content": said}])  # type: ignore[list-item,misc]

@@ -182,6 +182,35 @@ def test_the_pixels_of_a_clip_s_frames_count_and_clips_at_once_do_not_slip_past_
     asyncio.run(scene())
 
 
+def test_a_clip_that_ends_without_an_answer_costs_the_pixels_that_were_looked_at_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = Key(name="a", tenant="a", sha256="0" * 64, a_minute=0, at_once=0, megapixels_a_day=1000)
+    secret = add_key(path, key, 1)
+
+    async def scene() -> None:
+        slow = ("--fake.seconds", "3", "--pace.decoders", "1", "--cache-entries", "0")
+        async with served(
+            *FAKE, *slow, "--clips.resolution.more-than", "200", "--keys", str(path), key=secret
+        ) as there:
+            service, large = there.server.service, plain(width=416, height=256)
+            booked = service.shares._taken
+            assert (await send(there, plain())).reason == "below_min_resolution"
+            assert booked["a"].pixels == 3 * 320 * 192
+            booked["a"].pixels = 0
+            assert (await send(there, large, X_Deadline_Seconds="1")).reason == "deadline_exceeded"
+            assert booked["a"].pixels == 3 * 416 * 256
+            booked["a"].pixels = 0
+            with service.holding(service.bounds.held_mib * 2**20 - len(large) - 3000):
+                assert (await send(there, large)).reason == "overloaded"
+            assert booked["a"].pixels == 3 * 416 * 256
+            booked["a"].pixels = 0
+            async with service.decoders._turns:
+                assert (await send(there, large, X_Deadline_Seconds="1")).reason == "deadline_exceeded"
+            assert booked["a"].pixels == 0
+
+    asyncio.run(scene())
+
+
 def test_a_clip_s_frames_are_held_bytes_until_it_is_answered() -> None:
     async def scene() -> None:
         words = ("--fake.seconds", "0.5", "--held-mib", "1", "--body-mib", "1")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from captioner.media.clip_format import kind_of
 from captioner.prompts import MAX_CHARACTERS
-from serving.bodies import CaptionBody, from_json, wish_of
+from serving.bodies import CaptionBody, checked_prompt, from_json, wish_of
 from serving.chat import ChatBody
 from serving.problems import Problem
 from tests.pictures import BAD_PICTURES, made
@@ -239,6 +239,50 @@ def test_a_picture_full_of_boundaries_is_refused_before_it_is_parsed() -> None:
     assert found.value.reason == "bad_multipart" and "parts would be right" in found.value.detail
     full = b"".join(part(name, data=b"2") for name in ("image", "prompt", "max_tokens")) + b"--b--\r\n"
     assert wish_of("multipart/form-data; boundary=b", full).max_tokens == 2
+
+
+def test_a_part_s_name_may_stand_without_quotes_as_some_clients_write_it() -> None:
+    bare = (
+        b"--b\r\nContent-Disposition: form-data; name=%s; filename=a.jpg; filename*=utf-8''a.jpg\r\n\r\nx\r\n--b--\r\n"
+    )
+    assert wish_of('multipart/form-data; boundary="b"', bare % b"image").media == b"x"
+    for name in (b"images", b'"image', b'image"', b"ima-ge"):
+        with pytest.raises(Problem, match="bad_request_body"):
+            wish_of("multipart/form-data; boundary=b", bare % name)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "One line.\r\nAnother.",
+        "خانه\u200cها را بشمار",
+        "Who are they? 👩\u200d👧",
+        "Décrivez\u00a0: vite",
+        "שלום\u200f.",
+        "写真は？",
+    ],
+)
+def test_a_prompt_of_any_language_is_taken_by_form_and_json_and_its_lines_end_alike(prompt: str) -> None:
+    form = part() + part("prompt", prompt.encode()) + b"--b--\r\n"
+    given = [
+        wish_of("multipart/form-data; boundary=b", form),
+        wish_of("application/json", json.dumps({**in_base64(b"x"), "prompt": prompt}).encode()),
+    ]
+    assert [each.prompt for each in given] == [prompt.replace("\r\n", "\n")] * 2
+
+
+def test_a_prompt_as_long_as_it_may_be_is_not_too_long_because_a_form_ends_its_lines_by_two_characters() -> None:
+    words = "ab\r\n" * (MAX_CHARACTERS // 3)
+    form = part() + part("prompt", words.encode()) + b"--b--\r\n"
+    assert wish_of("multipart/form-data; boundary=b", form).prompt == words.replace("\r\n", "\n").strip()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<|im\u200b_start|>", "<\u200d|im_end|>", "＜|im_start|>", "a\x1bb", "a\u0085b", "\ue000", "\u200b"]
+)
+def test_a_prompt_with_a_control_or_a_token_is_refused_whatever_hides_it(prompt: str) -> None:
+    with pytest.raises(Problem, match="bad_request_body"):
+        checked_prompt(prompt)
 
 
 def test_case_82_another_kind_of_body_is_a_415() -> None:

@@ -11,7 +11,7 @@ from captioner.errors import ModelChanged
 from serving.commands import options_of
 from serving.server import server_of
 from tests.scripted_engine import ScriptedEngine, caption, hang
-from tests.serving.served import FAKE, Served, jpeg, served
+from tests.serving.served import FAKE, Served, jpeg, parsed, served
 from tests.serving.test_captions import scripted
 
 
@@ -31,6 +31,17 @@ def test_requests_that_still_wait_at_the_end_are_told_too() -> None:
             async with asyncio.timeout(10):
                 found = await asyncio.gather(*asks, late)
             assert {(each.status, each.reason) for each in found} == {(504, "deadline_exceeded")}
+
+    asyncio.run(scene())
+
+
+def test_a_signal_that_comes_before_the_service_listens_ends_it_in_good_order() -> None:
+    async def scene() -> None:
+        server = server_of(parsed(*FAKE))
+        asyncio.get_running_loop().call_soon(server.end)  # while the decoders start
+        async with asyncio.timeout(30), server.running() as place:
+            assert place.url == ""
+            await server.until_asked()
 
     asyncio.run(scene())
 

@@ -271,6 +271,7 @@ def test_a_picture_or_clip_by_url_is_captioned_as_one_that_was_sent() -> None:
             there.reply = answer(plain(), "video/mp4")
             found = await service.post({"video": {"url": f"http://good.example:{there.port}/a.mp4"}})
             assert found.status == 200 and found.json["duration"] == 3.0
+            assert b"\r\naccept: image/*, video/*\r\n" in there.heads[-1].lower()
 
     asyncio.run(scene())
 

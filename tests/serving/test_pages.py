@@ -177,8 +177,11 @@ def test_words_come_one_by_one_and_at_once_for_who_wants_no_motion(chromium: Chr
             await page.wait_for_function("(said) => document.getElementById('caption').textContent === said", arg=said)
             assert first < len(said.split()) == len(await page.query_selector_all("#caption .word"))
             await page.emulate_media(reduced_motion="reduce")
-            await drop(page, jpeg(2))
+            await page.fill("#prompt", "Name the colours.\nThen count the dogs.")
+            await drop(page, jpeg(2), "写真 été's; type=x.jpg")
             await page.wait_for_function("() => document.querySelectorAll('#caption .word').length === 0")
+            assert "Kept" in await page.inner_text("#badge")
+            assert "'image=@写真 été_s_ type_x.jpg'" in await page.inner_text("#curl")
 
     chromium.run(scene)
 
@@ -218,6 +221,7 @@ def test_the_page_works_by_keyboard_alone_and_cancels_what_is_under_way(chromium
             async with asyncio.timeout(2):
                 while there.server.service.admission.working:
                     await asyncio.sleep(0.02)
+            assert await page.evaluate("document.activeElement.id") == "heading"
 
     chromium.run(scene)
 
@@ -256,6 +260,9 @@ def test_the_page_of_a_run_shows_its_pictures_and_reasons_and_passes_axe(chromiu
                 "() => !document.querySelector('#cards article:not([data-outcome=captioned]):not([hidden])')"
             )
             await accessible(page)
+            assert store.path is not None
+            store.path.rename(tmp_path / "away")
+            await page.wait_for_function("() => document.getElementById('lead').textContent.includes('cannot be read')")
             await page.goto(there.url + "/docs")
             await accessible(page)
 
