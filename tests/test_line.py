@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -56,6 +57,24 @@ def test_every_sample_gets_one_row_and_the_outcomes_sum_to_what_was_read(tmp_pat
         assert reasons[f"{20 * number + 4:09d}"] == "below_min_resolution"
         assert reasons[f"{20 * number + 9:09d}"] == "truncated_image"
         assert reasons[f"{20 * number + 14:09d}"] == "undecodable"
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A BigTIFF's header, which has 64 bits for each side, and no pixels."""
+    sides = b"".join(struct.pack("<HHQQ", tag, 16, 1, side) for tag, side in ((256, width), (257, height)))
+    return b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2) + sides + bytes(8)
+
+
+@pytest.mark.parametrize("width", [2**31, 2**64 - 1])
+def test_a_header_that_claims_more_pixels_than_a_column_holds_is_a_row_and_breaks_no_shard(
+    tmp_path: Path, width: int
+) -> None:
+    pack(Store(str(tmp_path / "in")), [Packed(key="big", extension="tif", media=claiming(width, 700)), *samples(2)], 9)
+    recipe = fake_recipe()
+    (done,) = run_here(recipe, planned(recipe, tmp_path / "in"), tmp_path / "out")
+    assert (done.counts["read"], done.counts["captioned"], done.counts["filtered"]) == (3, 2, 1)
+    (row,) = [row for row in rows_of(Store(str(tmp_path / "out")), done.shard) if row.key == "big"]
+    assert (row.reason, row.width, row.height) == ("too_many_pixels", None, 700)
 
 
 def test_a_row_says_where_its_caption_came_from(tmp_path: Path) -> None:
