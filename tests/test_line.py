@@ -35,6 +35,7 @@ from shards.sources import SOURCES
 from shards.sources.datacomp import Datacomp
 from shards.store import Store
 from shards.tar_writer import add_sample, open_tar
+from shards.verify import verify
 from tests.corpora import fake_recipe, line_of, make_shards, planned, run_here, samples
 
 
@@ -57,6 +58,17 @@ def test_every_sample_gets_one_row_and_the_outcomes_sum_to_what_was_read(tmp_pat
         assert reasons[f"{20 * number + 4:09d}"] == "below_min_resolution"
         assert reasons[f"{20 * number + 9:09d}"] == "truncated_image"
         assert reasons[f"{20 * number + 14:09d}"] == "undecodable"
+
+
+@pytest.mark.parametrize("key_bytes", [1000, 1001, 1020])
+def test_the_longest_names_that_are_taken_are_read_back_from_the_corpus(tmp_path: Path, key_bytes: int) -> None:
+    first, *_ = samples(1)
+    pack(Store(str(tmp_path / "in")), [replace(first, key="k" * key_bytes), *samples(1, first=1)], 9)
+    recipe = fake_recipe()
+    (done,) = run_here(recipe, planned(recipe, tmp_path / "in"), tmp_path / "out")
+    assert done.counts["captioned"] == (2 if key_bytes <= 1000 else 1)
+    assert done.counts["read"] == (2 if key_bytes <= 1000 else 4), "the long one's picture, caption and fields"
+    assert verify(Store(str(tmp_path / "out"))).problems == []
 
 
 def claiming(width: int, height: int) -> bytes:
