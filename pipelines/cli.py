@@ -154,7 +154,7 @@ def _planned(recipe: Recipe, where: Where, address: str, around: ExitStack) -> P
     from pipelines.recaption import make_plan
 
     def planning() -> Plan:
-        plan = make_plan(recipe, where.input, versions(recipe))
+        plan = make_plan(recipe, where.input, versions(recipe), where.output)
         assert plan.run_id  # digested here, while there is time
         return plan
 

@@ -23,8 +23,9 @@ from captioner.registry import build
 from pipelines.costs import Price
 from pipelines.estimate import PUBLISHED, Estimate, drawn, estimate, look
 from pipelines.options import Asked, Dataset, options_class, recipe_from
+from shards.finding import find
 from shards.sources import SOURCES
-from shards.store import find, open_blob
+from shards.store import open_blob
 
 DATASETS = {
     "datacomp": "pipelines.recap_datacomp:DATACOMP",
