@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tyro
@@ -21,7 +22,7 @@ from tests.corpora import make_shards
 def planned(dataset: Dataset, *words: str) -> str:
     """The run id that a command line leads to, as far as one goes before it looks for inputs."""
     arguments = ["--input", "in", "--output", "out", "--engine", "fake", *words]
-    options = tyro.cli(options_class(dataset), args=arguments)
+    options: Any = tyro.cli(options_class(dataset), args=arguments)
     price_of(options.models)
     return plan_for(recipe_from(dataset, options), [], {}).run_id
 
