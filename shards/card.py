@@ -46,8 +46,8 @@ Run id `{manifest.plan}`; as of version `manifests/{manifest.number:06d}.json`.
 ## Reading it
 
 `data/*.tar` hold the captioned samples: `<key>.<ext>` is the original picture or clip, `<key>.txt` the caption,
-`<key>.json` the record. `data/*.parquet` is the ledger, one row per input sample, whatever became of it. Read only files that a
-commit record names, and prove the whole with `recap verify`.
+`<key>.json` the record. `data/*.parquet` is the ledger, one row per input sample, whatever became of it. Read only
+files that a commit record names, and prove the whole with `recap verify`.
 
 ```python
 import webdataset

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from captioner.errors import CorruptState, Refused
 from captioner.recipe import Recipe
+from pipelines.keeping import GcCommand, RepairCommand
 from shards import commits, manifest, repair
 from shards.plan import Plan
 from shards.status import status
@@ -45,6 +49,18 @@ def hurt(path: Path) -> bytes:
     at = data.index(b'"read":') + 7
     path.write_bytes(data[:at] + (b"8" if data[at : at + 1] != b"8" else b"7") + data[at + 1 :])
     return path.read_bytes()
+
+
+@pytest.mark.parametrize("command", [GcCommand, RepairCommand])
+def test_a_names_brackets_are_no_markup_and_a_long_one_stays_whole(run: Run, command: Any) -> None:
+    _, _, out = run
+    name = f"commits/[/b] {'x' * 100}.json" if command is RepairCommand else "data/[/b] [red]x.tar"
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"")
+    command_line = {"older_than_hours": -1.0} if command is GcCommand else {}
+    console = Console(file=io.StringIO(), width=80)
+    command(out=str(out), **command_line).run(console)
+    assert name in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_damaged_records_and_manifests_are_all_named(run: Run) -> None:
