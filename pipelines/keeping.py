@@ -46,12 +46,16 @@ class GcCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairCommand:
-    """Name damaged records and manifests; with --requeue move one aside, so that the run command does it again."""
+    """Name damaged records and manifests; with --requeue move one aside, so that the run command does it again.
+
+    A shard can be requeued too where its input could not be read, or where captions of its samples were rejected or
+    failed: all of its captions are made anew.
+    """
 
     out: Folder
     """The run's folder, a path or URL."""
     requeue: tuple[str, ...] = ()
-    """Shards, or files as this command prints them, to move to OUT/damaged/. Only what is damaged moves."""
+    """Shards, or files as this command prints them, to move to OUT/damaged/. What is sound and whole never moves."""
 
     def run(self, console: Console) -> int:
         """Print what is damaged. Exit code 0 when nothing is (left), 4 when something is."""

@@ -12,14 +12,16 @@ import pytest
 from rich.console import Console
 
 from captioner.errors import CorruptState, Refused
+from captioner.filters import FILTERS
 from captioner.recipe import Recipe
+from captioner.registry import part
 from pipelines.keeping import GcCommand, RepairCommand
 from shards import commits, manifest, repair
 from shards.plan import Plan
 from shards.status import status
 from shards.store import Store
 from shards.verify import verify
-from tests.corpora import fake_recipe, make_shards, planned, run_here
+from tests.corpora import fake_recipe, make_shards, planned, run_here, with_filter
 from tests.kills import answers
 from tests.processes import recap
 
@@ -109,6 +111,21 @@ def test_a_shard_whose_data_rotted_can_be_requeued_too(run: Run) -> None:
     repair.requeue(store, "00002")
     run_here(recipe, plan, out)
     assert not verify(store).problems
+
+
+@pytest.mark.parametrize("outcome", ["failed", "rejected"])
+def test_a_shard_with_captions_that_came_out_badly_can_be_made_anew(tmp_path: Path, outcome: str) -> None:
+    strict = with_filter(fake_recipe(), part(FILTERS, "length", min_words=900))
+    recipe, store = fake_recipe(refused=0.3) if outcome == "failed" else strict, Store(str(tmp_path / "out"))
+    plan = planned(recipe, make_shards(tmp_path / "in", 1, 10))
+    run_here(recipe, plan, tmp_path / "out")
+    before = commits.read(store, "00000")
+    assert before is not None and before.counts[outcome] > 0
+    repair.requeue(store, "00000")
+    (done,) = run_here(recipe, plan, tmp_path / "out")
+    after = commits.read(store, "00000")
+    assert after is not None and after.attempt != before.attempt and done.from_journal == 0
+    assert not verify(store).problems and verify(store).complete
 
 
 def test_a_damaged_manifest_is_set_aside_and_its_number_never_given_again(run: Run) -> None:
