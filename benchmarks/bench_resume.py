@@ -20,8 +20,9 @@ from pathlib import Path
 from shards import commits
 from shards import plan as plans
 from shards.commits import Record
+from shards.finding import find
 from shards.pack import tar_of
-from shards.store import Store, find
+from shards.store import Store
 from tests.corpora import samples
 from tests.processes import datacomp
 

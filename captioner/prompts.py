@@ -43,7 +43,7 @@ def prompt_from(path: str) -> tuple[str, str, str]:
     """
     try:
         data = Path(path).expanduser().read_bytes()
-        words = data.decode("utf-8").strip()
+        words = data.decode("utf-8-sig").strip()  # editors on Windows put a mark before the first word
     except OSError as error:
         raise Refused(f"--prompt-file {path} does not read: {error.strerror}") from error
     except UnicodeDecodeError as error:

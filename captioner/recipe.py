@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +65,10 @@ class Limits:
     decode_memory_mib: int = 1024
 
     def __post_init__(self) -> None:
-        if self.decode_seconds <= 0 or self.decode_memory_mib < 256:
-            raise Refused("limits: decode-seconds above 0 and decode-memory-mib of 256 or more would be right")
+        if not 0 < self.decode_seconds < math.inf or self.decode_memory_mib < 256:
+            raise Refused(
+                "limits: decode-seconds above 0, not without end, and decode-memory-mib of 256 or more would be right"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

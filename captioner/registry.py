@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,9 @@ def build(table: Table, name: str, settings: Mapping[str, Any]) -> Any:
     for setting in settings:
         if setting not in known:
             raise UnknownPart(f"{name!r} has no setting {setting!r}; {_would_be_right(setting, list(known))}")
+    for setting, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):  # no plan can be written with it
+            raise Refused(f"{name}: {setting} is {value}; a finite number would be right")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     try:
         return load(table, name)(**values)

@@ -26,7 +26,7 @@ from captioner.recipe import Pace, Recipe
 from captioner.registry import load
 from pipelines.costs import account
 from pipelines.exporting import ExportCommand
-from pipelines.keeping import GcCommand, RepairCommand
+from pipelines.keeping import GcCommand, RepairCommand, told
 from pipelines.models import access_of, price_of
 from pipelines.options import Dataset, Where, options_class, recipe_from, versions
 from pipelines.preflight import PlanCommand, plan
@@ -106,7 +106,7 @@ class ReportCommand:
         """Write the page and say where it is."""
         from pipelines.report import write_report  # Jinja and the decoders only where they are needed
 
-        console.print(f"report: {write_report(Store(self.out), self.samples)}")
+        told(console, f"report: {write_report(Store(self.out), self.samples)}")
         return 0
 
 
@@ -155,7 +155,7 @@ def _planned(recipe: Recipe, where: Where, address: str, around: ExitStack) -> P
     from pipelines.recaption import make_plan
 
     def planning() -> Plan:
-        plan = make_plan(recipe, where.input, versions(recipe))
+        plan = make_plan(recipe, where.input, versions(recipe), where.output)
         assert plan.run_id  # digested here, while there is time
         return plan
 
@@ -201,14 +201,14 @@ def _run_inside(around: ExitStack, dataset: Dataset, options: Any) -> int:
     if finished.state.retries:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(finished.state.retries.items()))
         console.print(f"store asked again {finished.state.retries.total()} times: {causes}", highlight=False)
-    for told in account(finished.state.counts, finished.state.spent).lines(order.price, finished.seconds):
-        console.print(told, highlight=False)
+    for line in account(finished.state.counts, finished.state.spent).lines(order.price, finished.seconds):
+        told(console, line)
     for shard, why in finished.state.failed.items():
-        console.print(f"[red]failed[/red] {escape(shard)}: {escape(why)}", highlight=False)
+        told(console, f"[red]failed[/red] {escape(shard)}: {escape(why)}", markup=True)
     if finished.state.stop_reason:
-        console.print(f"[red]stopped[/red] {escape(finished.state.stop_reason)}", highlight=False)
+        told(console, f"[red]stopped[/red] {escape(finished.state.stop_reason)}", markup=True)
     elif finished.manifest:
-        console.print(f"done: manifests/{finished.manifest.number:06d}.json in {options.where.output}", highlight=False)
+        told(console, f"done: manifests/{finished.manifest.number:06d}.json in {options.where.output}")
     return finished.exit_code
 
 
@@ -234,11 +234,9 @@ def _refuse_relative(where: Where, address: str) -> None:
 
 def _announce(console: Console, plan: Plan, where: Where, address: str) -> None:
     size = sum(each.size for each in plan.inputs)
-    console.print(
-        f"[bold]run {plan.run_id[:12]}[/bold]  {len(plan.inputs)} shards, {size / 1e6:,.1f} MB  "
-        f"→ {where.engine} → {where.output}  (Ray: {address})",
-        highlight=False,
-    )
+    whither = escape(f"→ {where.engine} → {where.output}  (Ray: {address})")
+    run = f"[bold]run {plan.run_id[:12]}[/bold]  {len(plan.inputs)} shards, {size / 1e6:,.1f} MB"
+    told(console, f"{run}  {whither}", markup=True)
 
 
 def _show_status(console: Console, there: Status) -> None:
@@ -293,9 +291,9 @@ def _show_verified(console: Console, verdict: Verified) -> None:
         table.add_row(name, f"{count:,}")
     console.print(table)
     for problem in verdict.problems[:50]:
-        console.print(f"[red]{problem.check}[/red] {escape(problem.where)}: {escape(problem.detail)}", highlight=False)
+        told(console, f"[red]{problem.check}[/red] {escape(problem.where)}: {escape(problem.detail)}", markup=True)
     if len(verdict.problems) > 50:
         console.print(f"… and {len(verdict.problems) - 50} problems more")
     console.print(VERDICTS[verdict.exit_code])
     for note in verdict.notes:
-        console.print(f"  {note}", highlight=False)
+        told(console, f"  {note}")

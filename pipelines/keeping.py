@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from shards import gc, repair
@@ -45,25 +46,34 @@ class GcCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairCommand:
-    """Name damaged records and manifests; with --requeue move one aside, so that the run command does it again."""
+    """Name damaged records and manifests; with --requeue move one aside, so that the run command does it again.
+
+    A shard can be requeued too where its input could not be read, or where captions of its samples were rejected or
+    failed: all of its captions are made anew.
+    """
 
     out: Folder
     """The run's folder, a path or URL."""
     requeue: tuple[str, ...] = ()
-    """Shards, or files as this command prints them, to move to OUT/damaged/. Only what is damaged moves."""
+    """Shards, or files as this command prints them, to move to OUT/damaged/. What is sound and whole never moves."""
 
     def run(self, console: Console) -> int:
         """Print what is damaged. Exit code 0 when nothing is (left), 4 when something is."""
         store = Store(self.out)
         for what in self.requeue:
             moved = repair.requeue(store, what)
-            console.print(f"moved {what} to {moved}; the same run command goes on", highlight=False)
+            told(console, f"moved {what} to {moved}; the same run command goes on")
         found = repair.damage(store)
         for each in found:
-            console.print(f"[red]damaged[/red] {each.name}: {each.detail}", highlight=False)
+            told(console, f"[red]damaged[/red] {escape(each.name)}: {escape(each.detail)}", markup=True)
         if not found:
             console.print("no record and no manifest is damaged; `recap verify` also reads the data files")
         return 4 if found else 0
+
+
+def told(console: Console, line: str, *, markup: bool = False) -> None:
+    """Print one line as one line: paths in it stay whole wherever it goes, and brackets in them mean nothing."""
+    console.print(line, highlight=False, soft_wrap=True, markup=markup)
 
 
 def _show_garbage(console: Console, found: list[Garbage]) -> None:
@@ -77,7 +87,7 @@ def _show_garbage(console: Console, found: list[Garbage]) -> None:
     table.add_column("hours", justify="right")
     table.add_column("why")
     for each in found[:SHOWN]:
-        table.add_row(each.name, f"{each.bytes:,}", f"{each.age_seconds / 3600:,.1f}", each.why)
+        table.add_row(escape(each.name), f"{each.bytes:,}", f"{each.age_seconds / 3600:,.1f}", each.why)
     if len(found) > SHOWN:
         table.add_row(f"… and {len(found) - SHOWN:,} more", "", "", "")
     console.print(table)

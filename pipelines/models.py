@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from dataclasses import dataclass, replace
@@ -101,7 +102,7 @@ def access_of(name: str, engine: type, models: Models) -> Access | None:
         raise Refused("--recycle-answers and --recycle-growth-gib of 0 or more would be right")
     if urls and (models.replicas, models.tp, models.engine_flags, models.engine_python) != (1, 1, "", ""):
         raise Refused("--replicas, --tp, --engine-flags and --engine-python are for servers that the run starts itself")
-    if models.request_seconds <= 0 or models.start_seconds <= 0:
+    if not (models.request_seconds > 0 and models.start_seconds > 0):
         raise Refused("--request-seconds and --start-seconds above 0 would be right")
     if models.key_variable and not os.environ.get(models.key_variable):
         raise Refused(f"the environment variable {models.key_variable} holds no key")
@@ -117,7 +118,7 @@ def access_of(name: str, engine: type, models: Models) -> Access | None:
 def price_of(models: Models) -> Price:
     """What the run costs while it goes. Raises Refused for a budget without a price."""
     gpus = models.gpus or (0 if models.endpoints or models.device == "cpu" else models.replicas * models.tp)
-    if models.gpu_hour_price < 0 or models.budget < 0 or models.gpus < 0:
+    if not (0 <= models.gpu_hour_price < math.inf and 0 <= models.budget < math.inf and models.gpus >= 0):
         raise Refused("a price, a budget and a number of GPUs of 0 or more would be right")
     if models.budget and not (models.gpu_hour_price and gpus):
         raise Refused("--budget wants --gpu-hour-price, and --gpus where the servers are not started by the run")

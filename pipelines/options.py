@@ -184,7 +184,10 @@ def _looked(preset: FrameBudget, frames: Frames) -> FrameBudget:
     try:
         return replace(preset, reader=frames.reader, max_frames=most, per_second=per_second)
     except ValueError as error:
-        raise Refused(f"--frames: {error}") from error
+        some = f"{preset.multiple_of} or another multiple of it" if preset.multiple_of > 1 else "1 or more"
+        raise Refused(
+            f"--frames.most {most}: {some} would be right; --frames.per-second {per_second}: 1 or more"
+        ) from error
 
 
 def told(filter_part: Part, prompt: str, instead_of: str = "") -> Part:

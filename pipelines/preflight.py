@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from captioner.captioning import Captioner
 from captioner.engines.fake import Fake
+from captioner.errors import Refused
 from captioner.filters import SCREENS
 from captioner.media.decoders import DecoderPool
 from captioner.presets import preset_of
@@ -22,9 +24,11 @@ from captioner.recipe import Recipe
 from captioner.registry import build
 from pipelines.costs import Price
 from pipelines.estimate import PUBLISHED, Estimate, drawn, estimate, look
+from pipelines.models import price_of
 from pipelines.options import Asked, Dataset, options_class, recipe_from
+from shards.finding import find
 from shards.sources import SOURCES
-from shards.store import find, open_blob
+from shards.store import open_blob
 
 DATASETS = {
     "datacomp": "pipelines.recap_datacomp:DATACOMP",
@@ -49,6 +53,12 @@ class Looking:
     """By one GPU. Default: what was published for the preset, where something was."""
     json: bool = False
     """Print one JSON object instead of a table."""
+
+    def __post_init__(self) -> None:
+        if self.shards < 1 or self.answer_tokens < 0 or not 0 <= self.captions_per_second < math.inf:
+            raise Refused(
+                "--shards of 1 or more, --answer-tokens and --captions-per-second of 0 or more would be right"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +99,7 @@ def _estimated(recipe: Recipe, options: Any) -> Estimate:
     seen = look(recipe, source, drawn(inputs, options.looking.shards), _screening(recipe), open_blob)
     preset = options.where.preset or (preset_of(options.models.model) if options.models.model else "")
     per_second = options.looking.captions_per_second or _published(preset, recipe)
-    price = Price(gpu_hour=options.models.gpu_hour_price)
+    price = Price(gpu_hour=price_of(options.models).gpu_hour)
     return estimate(recipe, inputs, seen, options.looking.answer_tokens, per_second, price)
 
 

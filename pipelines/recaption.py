@@ -30,11 +30,12 @@ from pipelines.models import Access
 from pipelines.replicas import together
 from shards import card, commits, manifest
 from shards import plan as plans
+from shards.finding import find
 from shards.manifest import Manifest
 from shards.plan import Plan
 from shards.probe import probe
 from shards.sources import SOURCES
-from shards.store import Store, find, open_blob
+from shards.store import Store, open_blob
 
 log = logging.getLogger("recap")
 
@@ -121,10 +122,10 @@ class Finished:
     seconds: float
 
 
-def make_plan(recipe: Recipe, input_url: str, versions: dict[str, str]) -> Plan:
-    """The plan of a recipe over what is at input_url now. Raises Refused."""
+def make_plan(recipe: Recipe, input_url: str, versions: dict[str, str], output: str = "") -> Plan:
+    """The plan of a recipe over what is at input_url now, but for what lies in the output. Raises Refused."""
     source = build(SOURCES, recipe.source.name, recipe.source.settings)
-    inputs = source.plan(find(input_url))
+    inputs = source.plan(find(input_url, output))
     if recipe.limit is not None:
         inputs = list(_limited(source, inputs, recipe.limit))
     return plans.plan_for(recipe, inputs, versions)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
+
 from captioner.reasons import OUTCOMES, REASONS
 from shards.ledger import SCHEMA
 from shards.manifest import Manifest
@@ -43,9 +45,9 @@ Run id `{manifest.plan}`; as of version `manifests/{manifest.number:06d}.json`.
 
 ## Reading it
 
-`data/*.tar` hold the captioned samples: `<key>.<ext>` is the original picture, `<key>.txt` the caption, `<key>.json`
-the record. `data/*.parquet` is the ledger, one row per input sample, whatever became of it. Read only files that a
-commit record names, and prove the whole with `recap verify`.
+`data/*.tar` hold the captioned samples: `<key>.<ext>` is the original picture or clip, `<key>.txt` the caption,
+`<key>.json` the record. `data/*.parquet` is the ledger, one row per input sample, whatever became of it. Read only
+files that a commit record names, and prove the whole with `recap verify`.
 
 ```python
 import webdataset
@@ -53,29 +55,39 @@ for sample in webdataset.WebDataset(["data/....tar"], shardshuffle=False).decode
     print(sample["__key__"], sample["txt"])
 ```
 
-The pictures keep the licences of their source; the captions were written by a machine and may be wrong.
+The media keep the licences of their source; the captions were written by a machine and may be wrong.
 """
 
 
+# The words of Croissant's own context that stand in its own vocabulary; readers refuse a file that spells others.
+_TERMS = (
+    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet", "format"),
+    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
+    *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
+)
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "sc": "https://schema.org/",
+    **{term: f"cr:{term}" for term in _TERMS},
+}
+
+
 def croissant(plan: Plan, manifest: Manifest) -> dict[str, Any]:
-    """The corpus in MLCommons' Croissant 1.0 vocabulary."""
+    """The corpus in MLCommons' Croissant 1.0 vocabulary (https://docs.mlcommons.org/croissant/docs/croissant-spec.html).
+
+    It has no licence, author or date: the pictures keep their source's, and nobody here knows them.
+    """
     captioned = manifest.totals["counts"]["captioned"]
-    fields = [
-        {
-            "@type": "cr:Field",
-            "@id": f"ledger/{field.name}",
-            "name": field.name,
-            "dataType": _data_type(str(field.type)),
-            "source": {"fileSet": {"@id": "ledger-files"}, "extract": {"column": field.name}},
-        }
-        for field in SCHEMA
-    ]
     return {
-        "@context": {
-            "@vocab": "https://schema.org/",
-            "cr": "http://mlcommons.org/croissant/",
-            "sc": "https://schema.org/",
-        },
+        "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"recap-{manifest.plan[:12]}",
@@ -85,7 +97,16 @@ def croissant(plan: Plan, manifest: Manifest) -> dict[str, Any]:
             _file_set("corpus-files", "data/*.tar", "application/x-tar"),
             _file_set("ledger-files", "data/*.parquet", "application/x-parquet"),
         ],
-        "recordSet": [{"@type": "cr:RecordSet", "@id": "ledger", "name": "ledger", "field": fields}],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "ledger",
+                "name": "ledger",
+                "description": "One row per input sample. Not described here, as Croissant has no type for a map: "
+                + ", ".join(column.name for column in SCHEMA if pa.types.is_map(column.type)),
+                "field": [_field(column) for column in SCHEMA if not pa.types.is_map(column.type)],
+            }
+        ],
     }
 
 
@@ -93,7 +114,19 @@ def _file_set(name: str, includes: str, encoding: str) -> dict[str, str]:
     return {"@type": "cr:FileSet", "@id": name, "name": name, "includes": includes, "encodingFormat": encoding}
 
 
-def _data_type(arrow: str) -> str:
-    if arrow.startswith("int"):
+def _field(column: pa.Field) -> dict[str, Any]:
+    """A column of the ledger; a list is a repeated field of its items."""
+    repeated = pa.types.is_list(column.type)
+    return {
+        "@type": "cr:Field",
+        "@id": f"ledger/{column.name}",
+        "name": column.name,
+        "dataType": _data_type(column.type.value_type if repeated else column.type),
+        "source": {"fileSet": {"@id": "ledger-files"}, "extract": {"column": column.name}},
+    } | ({"repeated": True} if repeated else {})
+
+
+def _data_type(arrow: pa.DataType) -> str:
+    if pa.types.is_integer(arrow):
         return "sc:Integer"
-    return "sc:Float" if arrow in ("float", "double") else "sc:Text"
+    return "sc:Float" if pa.types.is_floating(arrow) else "sc:Text"

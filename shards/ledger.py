@@ -18,6 +18,7 @@ from captioner.reasons import OUTCOMES, OutcomeName
 from captioner.recipe import Recipe
 from captioner.types import Broken, Caption, Decision, Failure, Filtered, Rejection, Sample, Unreadable
 
+MOST_PIXELS = 2**31 - 1  # what the columns of width and height hold
 SCHEMA = pa.schema(
     [
         ("source_shard", pa.string()),
@@ -113,8 +114,8 @@ def decided_row(sample: Sample, decision: Decision, recipe: Recipe) -> Row:
         "original_caption": _text(sample.meta.get("caption")),
         "url": _text(sample.meta.get("url")),
         "sha256": sample.sha256,
-        "width": decision.width,
-        "height": decision.height,
+        "width": _held(decision.width),
+        "height": _held(decision.height),
         "duration": decision.duration,
         "frame_times": decision.frame_times,
         "attempts": decision.attempts,
@@ -148,6 +149,11 @@ def _answered(caption: Caption, decision: Decision, recipe: Recipe) -> dict[str,
         "completion_tokens": caption.completion_tokens,
         "engine_seconds": round(decision.engine_seconds, 3),
     }
+
+
+def _held(pixels: int | None) -> int | None:
+    # A hostile header may claim 2^64: one such row would keep its whole shard from ever being written.
+    return pixels if pixels is not None and pixels <= MOST_PIXELS else None
 
 
 def _text(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from obstore.exceptions import (
     BaseError,
+    InvalidPathError,
     NotFoundError,
     PermissionDeniedError,
     PreconditionError,
@@ -72,7 +73,7 @@ def passes(error: BaseError) -> bool:
     """Whether the same request may succeed later: no answer came, or one that speaks of the store and not of us."""
     if isinstance(error, PermissionDeniedError | UnauthenticatedError | PreconditionError):
         return any(code in str(error) for code in PASSING_CODES)
-    if "NotPartial" in str(error):  # the store does not know ranges, and never will
+    if isinstance(error, InvalidPathError) or "NotPartial" in str(error):  # no names, no ranges: and never will
         return False
     status = status_of(error)
     garbled = any(code in str(error) for code in PASSING_CODES)
@@ -122,7 +123,15 @@ def answering(url: str) -> Iterator[None]:
         raise
     except FORBIDDEN as error:
         raise Refused(f"{url}: the credentials do not allow it ({type(error).__name__})") from error
+    except InvalidPathError as error:
+        raise Refused(f"{url} holds a name that must change, or be left out by a list file: {_said(error)}") from error
     except BaseError as error:
-        raise OutOfService(f"the store at {url} refused a request ({cause_of(error)})") from error
+        cause = _said(error) if url.startswith("file://") else cause_of(error)
+        raise OutOfService(f"the store at {url} refused a request ({cause})") from error
     except OSError as error:
         raise OutOfService(f"the disk at {url} failed ({type(error).__name__})") from error
+
+
+def _said(error: BaseError) -> str:
+    """The error in its own words, without the dump behind them."""
+    return " ".join(str(error).partition("Debug source")[0].split())

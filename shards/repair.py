@@ -63,15 +63,16 @@ def _manifests(store: Store, plan: Plan) -> Iterator[Damage]:
 def requeue(store: Store, what: str) -> str:
     """Move a shard's record, or a file by its name, to damaged/; where it is now.
 
-    Only what is damaged moves: a record or manifest that does not read, a shard whose data files are gone or others, or
-    one whose input could not be read when its turn came (`source_…`).
+    Only what is damaged moves, a record or manifest that does not read or a shard whose data files are gone or others;
+    and a shard that another turn may mend: its input could not be read (`source_…`), or captions of its samples were
+    rejected or failed, as those of an engine that had gone bad are.
     The same run command then does the shard, or lists the manifest, again. Raises Refused for all else.
     """
     name = what if "/" in what or what == plans.NAME else commits.name_of(what)
     if name == plans.NAME:
         raise Refused(f"{name} says what the run is; nothing can be done again without it: restore it from a copy")
     if name not in {each.name for each in damage(store)} and not _may_go(store, name):
-        raise Refused(f"{name} is not damaged; `recap repair OUT` names what is")
+        raise Refused(f"{name} is not damaged and has nothing to make anew; `recap repair OUT` names what is damaged")
     try:
         data = store.read(name)
     except FileNotFoundError:
@@ -89,7 +90,8 @@ def _may_go(store: Store, name: str) -> bool:
     record = commits.read(store, name.removeprefix("commits/").removesuffix(".json"))
     if record is None:
         return False
-    return (record.reason or "").startswith("source_") or not all(_sound(store, file) for file in record.files)
+    again = (record.reason or "").startswith("source_") or record.counts.get("rejected") or record.counts.get("failed")
+    return bool(again) or not all(_sound(store, file) for file in record.files)
 
 
 def _sound(store: Store, file: DataFile) -> bool:

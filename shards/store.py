@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import os
 import re
@@ -27,7 +26,6 @@ from shards.patience import answering, ask
 from shards.stored import StoredBlob, as_source_error
 
 SCHEMES = ("file", "s3", "gs", "az")
-LIST_FILES = (".txt", ".list", ".lst")
 ONE_PUT_BYTES = 64 * 2**20  # larger files go up in parts, which no client of ours can make conditional
 REQUEST_SECONDS = 60.0
 _UNQUOTED = re.compile(r"[A-Za-z0-9_.~/-]+")  # what `quote` leaves as it is
@@ -36,15 +34,24 @@ T = TypeVar("T")
 
 
 def absolute(where: str) -> str:
-    """A path or URL as an absolute URL without a trailing slash. Raises Refused for a scheme that we do not speak."""
-    scheme = urlsplit(where).scheme
-    if "://" not in where:
+    """A path or URL as an absolute URL without a trailing slash. Raises Refused for what is neither."""
+    scheme, separator, rest = where.partition("://")
+    scheme = scheme.lower()
+    right = f"a path, or a URL of {', '.join(each + '://' for each in SCHEMES)}"
+    if not where.strip():
+        raise Refused(f"cannot open {where!r}: {right} would be right")  # and not the folder we happen to be in
+    if not separator:
+        if where.partition(":")[0] in SCHEMES:
+            raise Refused(f"cannot open {where!r}: {right}; a folder of that name is ./{where}")
         return "file://" + quote(os.path.abspath(os.path.expanduser(where)))
-    if scheme not in SCHEMES:
-        raise Refused(f"cannot open {where!r}: a path, or a URL of {', '.join(s + '://' for s in SCHEMES)}")
+    if scheme not in SCHEMES or not rest:
+        raise Refused(f"cannot open {where!r}: {right}")
     if scheme == "file":
-        return "file://" + quote(os.path.abspath(unquote(urlsplit(where).path)))
-    return where.rstrip("/")
+        host, _, path = rest.partition("/")
+        if host not in ("", "localhost"):
+            raise Refused(f"cannot open {where!r}: a file:// URL has three slashes before a whole path")
+        return "file://" + quote(os.path.abspath(unquote(f"/{path}")))
+    return f"{scheme}://{rest.rstrip('/')}"
 
 
 def local_path(url: str) -> Path | None:
@@ -93,46 +100,6 @@ def _quoted(etag: str | None) -> str:
     return f'"{etag}"' if etag and not etag.endswith('"') else etag or ""
 
 
-def find(where: str) -> list[Listed]:
-    """Every object under a folder, glob, list file, URL prefix or name, sorted by URL. Raises Refused for none."""
-    if where.endswith(LIST_FILES):
-        listed = [found for line in _lines(where) for found in _find_one(line)]
-    else:
-        listed = _find_one(where)
-    if not listed:
-        raise Refused(f"nothing found at {where!r}: a folder of tars, a glob, a list file or a URL prefix")
-    return sorted({found.url: found for found in listed}.values(), key=lambda found: found.url)
-
-
-def _lines(where: str) -> list[str]:
-    url = absolute(where)
-    folder, _, name = url.rpartition("/")
-    try:
-        text = Store(folder).read(unquote(name)).decode()
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise Refused(f"{where!r} is no list file: one path or URL a line, in UTF-8") from error
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-
-
-def _find_one(where: str) -> list[Listed]:
-    url = absolute(where)
-    plain = unquote(url) if url.startswith("file://") else url
-    wild = min((plain.find(mark) for mark in "*?[" if mark in plain), default=-1)
-    folder = plain[:wild].rpartition("/")[0] if wild >= 0 else plain
-    path = local_path("file://" + quote(folder[7:])) if folder.startswith("file://") else None
-    name = ""
-    if path is not None and not path.is_dir():
-        folder, _, name = folder.rpartition("/")
-        if not Path(folder[7:]).is_dir():
-            return []
-    found = Store("file://" + quote(folder[7:]) if path is not None else folder).listing(name)
-    matching = [one for one in found if wild < 0 or fnmatch.fnmatch(unquote(one.url), plain)]
-    if not matching and path is None and wild < 0:  # an object's own URL, or a prefix inside a name
-        folder, _, name = plain.rpartition("/")
-        matching = Store(folder).listing(name)
-    return matching
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """An object of a folder: its path there, its bytes, and when the store says it came to be."""
@@ -172,6 +139,14 @@ class Store:
         """Every object whose path begins with prefix, by full URL. A prefix may end inside a name."""
         metas = self._metas(prefix)
         return [Listed(url=self.url_of(m["path"]), size=m["size"], etag=_quoted(m["e_tag"])) for m in metas]
+
+    def found(self, name: str) -> list[Listed]:
+        """The object of this very name, as a listing has it; none where there is none."""
+        try:
+            meta = self._ask(lambda: obstore.head(self.objects, name))
+        except patience.MISSING:
+            return []
+        return [Listed(url=self.url_of(name), size=meta["size"], etag=_quoted(meta["e_tag"]))]
 
     def stored(self, prefix: str = "") -> list[Stored]:
         """Every object whose path begins with prefix, with its time; sorted by name."""

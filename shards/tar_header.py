@@ -30,6 +30,7 @@ MAGIC = re.compile(rb"ustar(?:\x0000|  \x00)(?<=[0-7 \0]{8}.{109})(?<=[0-7 \0\x8
 MAGIC_AT = 257
 _LENGTH = re.compile(rb"([1-9][0-9]{0,5}) ")
 MAX_NAME_BYTES = 1024  # what S3 allows a key
+MAX_KEY_BYTES = 1000  # of a sample: with any extension behind it, it is still a name that is read back
 SHOWN_CHARACTERS = 200
 
 
@@ -143,7 +144,12 @@ def clean_name(raw: bytes) -> str | None:
         return None
     if is_ordinary(raw):
         return name
-    return None if len(raw) > MAX_NAME_BYTES or _UNCLEAN.search(name) else name
+    too_long = len(raw) > MAX_KEY_BYTES and (len(raw) > MAX_NAME_BYTES or _key_bytes(name) > MAX_KEY_BYTES)
+    return None if too_long or _UNCLEAN.search(name) else name
+
+
+def _key_bytes(name: str) -> int:
+    return len(split_name(name)[0].encode())
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -27,10 +27,11 @@ from pipelines.gate import Gate
 from pipelines.quality import Band, Quality
 from shards import manifest
 from shards import plan as plans
+from shards.finding import find
 from shards.pack import Packed, pack
 from shards.plan import Plan
 from shards.sources import SOURCES
-from shards.store import Store, find
+from shards.store import Store
 
 SCREEN_NAMES = ("format", "bytes", "pixels", "resolution", "aspect", "scores")
 FILTER_NAMES = ("empty", "characters", "markup", "refusal", "echo", "truncated", "repetition", "length")

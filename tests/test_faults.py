@@ -17,8 +17,9 @@ from captioner.recipe import Pace
 from shards import commits, patience, stored
 from shards import store as stores
 from shards.commits import Record
+from shards.finding import find
 from shards.probe import probe
-from shards.store import Store, find, open_blob
+from shards.store import Store, open_blob
 from shards.verify import verify
 from tests.corpora import fake_recipe, make_shards, planned, run_here
 from tests.faultproxy import KINDS, FaultProxy, Faults

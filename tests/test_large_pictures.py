@@ -12,11 +12,12 @@ from captioner.types import Sample
 from pipelines.report_pictures import finds, thumbnails
 from shards import commits
 from shards.blob import Source
+from shards.finding import find
 from shards.ledger import from_parquet
 from shards.pack import Packed, pack
 from shards.sources import SOURCES
 from shards.spool import HELD_BYTES
-from shards.store import Store, find, open_blob
+from shards.store import Store, open_blob
 from tests.corpora import fake_recipe, picture, planned, run_here
 
 

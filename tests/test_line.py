@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from shards.sources import SOURCES
 from shards.sources.datacomp import Datacomp
 from shards.store import Store
 from shards.tar_writer import add_sample, open_tar
+from shards.verify import verify
 from tests.corpora import fake_recipe, line_of, make_shards, planned, run_here, samples
 
 
@@ -56,6 +58,35 @@ def test_every_sample_gets_one_row_and_the_outcomes_sum_to_what_was_read(tmp_pat
         assert reasons[f"{20 * number + 4:09d}"] == "below_min_resolution"
         assert reasons[f"{20 * number + 9:09d}"] == "truncated_image"
         assert reasons[f"{20 * number + 14:09d}"] == "undecodable"
+
+
+@pytest.mark.parametrize("key_bytes", [1000, 1001, 1020])
+def test_the_longest_names_that_are_taken_are_read_back_from_the_corpus(tmp_path: Path, key_bytes: int) -> None:
+    first, *_ = samples(1)
+    pack(Store(str(tmp_path / "in")), [replace(first, key="k" * key_bytes), *samples(1, first=1)], 9)
+    recipe = fake_recipe()
+    (done,) = run_here(recipe, planned(recipe, tmp_path / "in"), tmp_path / "out")
+    assert done.counts["captioned"] == (2 if key_bytes <= 1000 else 1)
+    assert done.counts["read"] == (2 if key_bytes <= 1000 else 4), "the long one's picture, caption and fields"
+    assert verify(Store(str(tmp_path / "out"))).problems == []
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A BigTIFF's header, which has 64 bits for each side, and no pixels."""
+    sides = b"".join(struct.pack("<HHQQ", tag, 16, 1, side) for tag, side in ((256, width), (257, height)))
+    return b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2) + sides + bytes(8)
+
+
+@pytest.mark.parametrize("width", [2**31, 2**64 - 1])
+def test_a_header_that_claims_more_pixels_than_a_column_holds_is_a_row_and_breaks_no_shard(
+    tmp_path: Path, width: int
+) -> None:
+    pack(Store(str(tmp_path / "in")), [Packed(key="big", extension="tif", media=claiming(width, 700)), *samples(2)], 9)
+    recipe = fake_recipe()
+    (done,) = run_here(recipe, planned(recipe, tmp_path / "in"), tmp_path / "out")
+    assert (done.counts["read"], done.counts["captioned"], done.counts["filtered"]) == (3, 2, 1)
+    (row,) = [row for row in rows_of(Store(str(tmp_path / "out")), done.shard) if row.key == "big"]
+    assert (row.reason, row.width, row.height) == ("too_many_pixels", None, 700)
 
 
 def test_a_row_says_where_its_caption_came_from(tmp_path: Path) -> None:

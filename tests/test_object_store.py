@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from captioner.errors import SourceError
+from shards.finding import find
 from shards.probe import probe
-from shards.store import Store, find, open_blob
+from shards.store import Store, open_blob
 from shards.verify import verify
 from tests.corpora import fake_recipe, make_shards, planned, run_here
 from tests.kills import answers

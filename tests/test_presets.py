@@ -191,6 +191,10 @@ def worded(folder: Path, words: str | bytes, external: str = "none") -> Asking:
     return asking_for(Served, "qwen2-vl", Wishes(prompt_file=str(path), external=external))
 
 
+def test_the_mark_that_windows_puts_before_a_text_is_not_part_of_a_prompt(tmp_path: Path) -> None:
+    assert worded(tmp_path, b"\xef\xbb\xbfDescribe it.\r\n").prompt == "Describe it."
+
+
 def test_a_prompt_file_is_in_the_recipe_with_its_words_and_its_hash(tmp_path: Path) -> None:
     asking = worded(tmp_path, "Décris l'image.\n")
     sha256 = hashlib.sha256("Décris l'image.\n".encode()).hexdigest()

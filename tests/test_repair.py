@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from captioner.errors import CorruptState, Refused
+from captioner.filters import FILTERS
 from captioner.recipe import Recipe
+from captioner.registry import part
+from pipelines.keeping import GcCommand, RepairCommand
 from shards import commits, manifest, repair
 from shards.plan import Plan
 from shards.status import status
 from shards.store import Store
 from shards.verify import verify
-from tests.corpora import fake_recipe, make_shards, planned, run_here
+from tests.corpora import fake_recipe, make_shards, planned, run_here, with_filter
 from tests.kills import answers
 from tests.processes import recap
 
@@ -45,6 +51,18 @@ def hurt(path: Path) -> bytes:
     at = data.index(b'"read":') + 7
     path.write_bytes(data[:at] + (b"8" if data[at : at + 1] != b"8" else b"7") + data[at + 1 :])
     return path.read_bytes()
+
+
+@pytest.mark.parametrize("command", [GcCommand, RepairCommand])
+def test_a_names_brackets_are_no_markup_and_a_long_one_stays_whole(run: Run, command: Any) -> None:
+    _, _, out = run
+    name = f"commits/[/b] {'x' * 100}.json" if command is RepairCommand else "data/[/b] [red]x.tar"
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"")
+    command_line = {"older_than_hours": -1.0} if command is GcCommand else {}
+    console = Console(file=io.StringIO(), width=80)
+    command(out=str(out), **command_line).run(console)
+    assert name in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_damaged_records_and_manifests_are_all_named(run: Run) -> None:
@@ -93,6 +111,21 @@ def test_a_shard_whose_data_rotted_can_be_requeued_too(run: Run) -> None:
     repair.requeue(store, "00002")
     run_here(recipe, plan, out)
     assert not verify(store).problems
+
+
+@pytest.mark.parametrize("outcome", ["failed", "rejected"])
+def test_a_shard_with_captions_that_came_out_badly_can_be_made_anew(tmp_path: Path, outcome: str) -> None:
+    strict = with_filter(fake_recipe(), part(FILTERS, "length", min_words=900))
+    recipe, store = fake_recipe(refused=0.3) if outcome == "failed" else strict, Store(str(tmp_path / "out"))
+    plan = planned(recipe, make_shards(tmp_path / "in", 1, 10))
+    run_here(recipe, plan, tmp_path / "out")
+    before = commits.read(store, "00000")
+    assert before is not None and before.counts[outcome] > 0
+    repair.requeue(store, "00000")
+    (done,) = run_here(recipe, plan, tmp_path / "out")
+    after = commits.read(store, "00000")
+    assert after is not None and after.attempt != before.attempt and done.from_journal == 0
+    assert not verify(store).problems and verify(store).complete
 
 
 def test_a_damaged_manifest_is_set_aside_and_its_number_never_given_again(run: Run) -> None:

@@ -363,6 +363,16 @@ def test_a_folder_of_pictures_is_read_with_its_sidecars(tmp_path: Path) -> None:
     assert (reading.account.unread_bytes, reading.account.bytes_accounted) == (100, shard.size)
 
 
+@pytest.mark.parametrize("root", ["s3://bucket/", "file:///disk/"])
+def test_names_too_long_for_a_key_are_rows_that_differ_though_they_look_alike(root: str) -> None:
+    names = [f"{'n' * 300}/{'n' * 800}{number}.jpg" for number in range(3)] + ["a.jpg"]
+    folder = source("folder")
+    (shard,) = folder.plan([Listed(url=root + name, size=len(IMAGE), etag="e") for name in names])
+    rows = list(folder.read(shard, lambda url, etag: MemoryBlob(IMAGE, "e")))
+    assert [row.reason for row in rows if isinstance(row, Broken)] == ["bad_member_name"] * 3
+    assert len({row.key for row in rows}) == 4
+
+
 def test_a_folders_shards_change_with_their_members_only(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.jpg").write_bytes(IMAGE)

@@ -15,9 +15,10 @@ from captioner.errors import OutOfService, Refused, SourceError
 from captioner.recipe import canonical, to_json
 from captioner.types import ShardInput
 from shards import store as stores
+from shards.finding import find
 from shards.plan import Plan
 from shards.probe import probe
-from shards.store import Store, absolute, find, open_blob
+from shards.store import Store, absolute, open_blob
 
 TEXT = st.text(st.characters(codec="utf-8"))
 SIZES = st.integers(min_value=0, max_value=2**63)

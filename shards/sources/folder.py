@@ -18,7 +18,7 @@ from shards.sidecars import MAX_SIDECAR_BYTES
 from shards.sources import img2dataset, video2dataset
 from shards.spool import HELD_BYTES, spooled
 from shards.tar import MAX_MEMBER_BYTES, Account
-from shards.tar_header import clean_name, shown_name
+from shards.tar_header import MAX_KEY_BYTES, clean_name, shown_name
 
 EXTENSIONS = {"image": PICTURES, "video": CLIPS}
 TARS = {"image": "datacomp", "video": "webvid"}
@@ -118,9 +118,10 @@ class FolderReading:
         name = unquote(url[len(self.shard.url) :]) if url.startswith("file://") else url[len(self.shard.url) :]
         size, etag = members[url]
         raw = name.encode("utf-8", "surrogateescape")
-        if clean_name(raw) is None:
-            return self._broken(shown_name(raw), "bad_member_name", "an unclean path, too long, or not UTF-8")
-        key = self._key(name)
+        key = None if clean_name(raw) is None else self._key(name)
+        if key is None or len(key.encode()) > MAX_KEY_BYTES:
+            shown = self._alone(shown_name(raw), name)
+            return self._broken(shown, "bad_member_name", "an unclean path, too long, or not UTF-8")
         if size > self.max_member_bytes:
             return self._broken(key, "member_too_large", f"{size} bytes, at most {self.max_member_bytes} are held")
         stem = posixpath.splitext(url)[0]
@@ -143,7 +144,10 @@ class FolderReading:
 
     def _key(self, name: str) -> str:
         """The path without its extension and without dots; a hash of the whole name where another has that already."""
-        key = posixpath.splitext(name)[0].replace(".", "_")
+        return self._alone(posixpath.splitext(name)[0].replace(".", "_"), name)
+
+    def _alone(self, key: str, name: str) -> str:
+        """The key, made another one where a row has it: names that cannot be shown whole may look alike."""
         while key in self._keys:
             key = f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         self._keys.add(key)
