@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,9 +139,9 @@ class Trainer:
         with loading as loader, Board(self.console, job.output if self.accelerator.is_main_process else None) as board:
             steps = iter(loader)
             while not self.complete and not (job.stop_after and len(losses) >= job.stop_after):
-                waiting = time.perf_counter()
+                self.meter.begin()
                 batches = next(steps)
-                self.meter.waited(time.perf_counter() - waiting)
+                self.meter.fed()
                 rate = self.rate
                 losses.append(self.step(batches))
                 board.step(self.seen.step, losses[-1], rate, self.meter.means)
@@ -213,9 +212,10 @@ class Trainer:
         attempt = f"{from_first(secrets.randbits(62), accelerator.device):016x}"
         folder = checkpoint.staging(run, self.seen.step, attempt)
         accelerator.wait_for_everyone()
-        state.save_model(folder, accelerator, self.model)
-        state.save_optimizer(folder, accelerator, self.model, self.optimizer)
-        state.save_rank(folder, accelerator.process_index, self.mine)
+        with state.filling(folder):
+            state.save_model(folder, accelerator, self.model)
+            state.save_optimizer(folder, accelerator, self.model, self.optimizer)
+            state.save_rank(folder, accelerator.process_index, self.mine)
         accelerator.wait_for_everyone()
         lanes = state.load_lanes(folder) if accelerator.is_main_process else {}
         left_out = sum((Counter(lane["left_out"]) for lane in lanes.values()), Counter[str]())
@@ -229,8 +229,9 @@ class Trainer:
             "ranks": accelerator.num_processes,
         }
         if accelerator.is_main_process:
-            self.words.save(folder)
-            manners.write(folder, self.job.stage)
+            with state.filling(folder):
+                self.words.save(folder)
+                manners.write(folder, self.job.stage)
             checkpoint.publish(folder, told)
             checkpoint.tidy(run, self.job.keep)
         accelerator.wait_for_everyone()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+
+from shards.durable import writing
 
 LOG = "log.jsonl"
 SMOOTHED = 0.9  # of what was; ten steps or so count
@@ -17,28 +22,34 @@ SMOOTHED = 0.9  # of what was; ten steps or so count
 
 @dataclass(slots=True, kw_only=True)
 class Meter:
-    """Exponential means of a rank's steps. flops_per_second: the peak of all ranks' devices, None where unknown."""
+    """Exponential means of a rank's steps. flops_per_second: the peak of all ranks' devices, None where unknown.
+
+    A step lasts from `begin` to `step`: what lies between two, such as the saving of a checkpoint, is in neither.
+    """
 
     flops_per_second: float | None
+    clock: Callable[[], float] = time.perf_counter
     _means: dict[str, float] = field(default_factory=dict)
-    _began: float = field(default_factory=time.perf_counter)
+    _began: float = 0.0
     _waited: float = 0.0
 
-    def waited(self, seconds: float) -> None:
-        self._waited += seconds
+    def begin(self) -> None:
+        self._began = self.clock()
+
+    def fed(self) -> None:
+        """The step has its data: until now it has waited for them."""
+        self._waited = self.clock() - self._began
 
     def step(self, loss: float, norm: float, tokens: int, samples: int, flops: float) -> Mapping[str, float]:
         """Close a step; the means, corrected for their beginning by starting with the first step's own values."""
-        now = time.perf_counter()
-        seconds, self._began = now - self._began, now
+        seconds = self.clock() - self._began
         seen = {"loss": loss, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
         seen |= {"samples_per_second": samples / seconds, "data_wait": self._waited / seconds}
         if self.flops_per_second:
             seen["mfu"] = flops / seconds / self.flops_per_second
-        for name, value in seen.items():
-            before = self._means.get(name, value)
-            self._means[name] = SMOOTHED * before + (1 - SMOOTHED) * value
-        self._waited = 0.0
+        # Of a mean that is not taken any more, an MFU on another device, nothing is told.
+        means = {name: self._means.get(name, value) for name, value in seen.items()}
+        self._means = {name: SMOOTHED * before + (1 - SMOOTHED) * seen[name] for name, before in means.items()}
         return self.means
 
     @property
@@ -53,36 +64,39 @@ class Board:
     """Where the main rank tells of it: a line a step in `folder`/log.jsonl, TensorBoard, and the console now and then.
 
     Steps that a killed run did again stand in the log twice; the later line counts. Other ranks give no folder and are
-    silent. Leaving it closes its files.
+    silent. Leaving it closes its files. Raises OutOfService where they cannot be written: TensorBoard's too are written
+    here, as tensorboardX's thread would die of a full disk and leave the next step waiting for it.
     """
 
     def __init__(self, console: Console, folder: Path | None) -> None:
-        self._console = console
-        self._writer: SummaryWriter | None = None
+        self._console, self._folder = console, folder
         if folder is not None:
-            self._writer = SummaryWriter(str(folder / "tensorboard"))
-            self._log = (folder / LOG).open("a")
+            with writing(str(folder)):
+                (folder / "tensorboard").mkdir(parents=True, exist_ok=True)
+                self._events = EventsWriter(str(folder / "tensorboard/events"), f".{os.getpid()}")
+                self._log = (folder / LOG).open("a")
 
     def __enter__(self) -> Board:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._log.close()
+        if self._folder is not None:
+            with writing(str(self._folder)), self._log:
+                self._events.close()
 
     def step(self, step: int, loss: float, rate: float, means: Mapping[str, float]) -> None:
-        if self._writer is None:
+        if self._folder is None:
             return
-        self._log.write(json.dumps({"step": step, "loss": loss, "learning_rate": rate}) + "\n")
-        self._log.flush()
-        for name, value in means.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.add_scalar("learning_rate", rate, step)
+        values = [Summary.Value(tag=name, simple_value=each) for name, each in {**means, "learning_rate": rate}.items()]
+        with writing(str(self._folder)):
+            self._log.write(json.dumps({"step": step, "loss": loss, "learning_rate": rate}) + "\n")
+            self._log.flush()
+            self._events.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+            self._events.flush()
 
     def tell(self, step: int, steps: int, rate: float, means: Mapping[str, float]) -> None:
         """A line on the console; `steps` is about how many there will be."""
-        if self._writer is None:
+        if self._folder is None:
             return
         mfu = f"  MFU {means['mfu']:.1%}" if "mfu" in means else ""
         self._console.print(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from captioner.errors import CorruptState
+from captioner.errors import CorruptState, OutOfService
+from shards.durable import writing
 from trainer.data.lane import Position
 
 FILE_BYTES = 5 * 2**30
@@ -25,6 +27,16 @@ def whole(tensor: Tensor) -> Tensor:
     """On the CPU, and of all ranks where it was sharded: then every rank has to ask for it."""
     full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return full.detach().cpu().contiguous()
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[None]:
+    """Raises OutOfService where the disk is full or failing; safetensors has an error of its own for that."""
+    try:
+        with writing(str(folder)):
+            yield
+    except SafetensorError as error:
+        raise OutOfService(f"cannot write {folder}: {error}") from error
 
 
 def save_model(folder: Path, accelerator: Accelerator, model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,18 @@ def alike(one: Path, other: Path) -> None:
     ours, theirs = weights(one), weights(other)
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+def with_files_of(most: int, told: list[str]) -> int | None:
+    """The exit code of a training whose files cannot grow beyond so many bytes, as on a disk that is full."""
+    process = FORKS.Process(target=_limited, args=(most, told))
+    process.start()
+    process.join(60)
+    process.kill()  # one that hangs
+    process.join()
+    return process.exitcode
+
+
+def _limited(most: int, told: list[str]) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    _trained(told)
