@@ -33,7 +33,7 @@ class Metrics:
         labels = ("route", "status", "reason")
         self._requests = Counter("recap_http_requests", "requests that ended", labels, registry=self.registry)
         self._seconds = Histogram(
-            "recap_http_seconds", "seconds of a request", ("route",), buckets=BUCKETS, registry=self.registry
+            "recap_http_seconds", "seconds of a request", labels[:2], buckets=BUCKETS, registry=self.registry
         )
         self._bytes = Counter("recap_http_received_bytes", "bytes of bodies", registry=self.registry)
         self.registry.register(_Looked(service))
@@ -41,7 +41,8 @@ class Metrics:
     def ended(self, exchange: Exchange, seconds: float) -> None:
         """Count one request."""
         self._requests.labels(exchange.route, str(exchange.status), exchange.reason or "none").inc()
-        self._seconds.labels(exchange.route).observe(seconds)
+        # By status too: refusals take milliseconds, and would pass for quick captions in times of overload.
+        self._seconds.labels(exchange.route, str(exchange.status)).observe(seconds)
         self._bytes.inc(exchange.bytes_in)
 
 

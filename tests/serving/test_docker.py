@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -21,7 +22,10 @@ from pipelines.options import options_class
 from pipelines.recap_datacomp import DATACOMP
 from serving import metrics
 from serving.commands import options_of
+from serving.engine import TICK_SECONDS
 from serving.keys import Key, add_key
+from tests.scripted_engine import ScriptedEngine
+from tests.serving.served import jpeg, served
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -158,19 +162,66 @@ def test_the_command_lines_of_containers_are_ones_that_the_program_takes(
     tyro.cli(options_class(DATACOMP), args=job[3:])
 
 
+def expressions() -> list[str]:
+    """What all panels of all dashboards ask Prometheus."""
+    panels = [
+        panel
+        for path in sorted((DOCKER / "grafana/dashboards").glob("*.json"))
+        for panel in json.loads(path.read_text())["panels"]
+    ]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
 def test_dashboards_show_metrics_that_there_are() -> None:
     source = Path(metrics.__file__).read_text() + (ROOT / "pipelines/metrics.py").read_text()
     replicas = {f"recap_replica_{name}" for name in (*REPLICA_GAUGES, *REPLICA_COUNTERS)}
     assert set(metrics.REPLICA_GAUGES) == set(REPLICA_GAUGES) and set(metrics.REPLICA_COUNTERS) == set(REPLICA_COUNTERS)
-    asked = set()
-    for path in (DOCKER / "grafana/dashboards").glob("*.json"):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel["targets"]:
-                asked |= set(re.findall(r"\brecap_\w+", target["expr"]))
+    asked = {name for expression in expressions() for name in re.findall(r"\brecap_\w+", expression)}
     for name in asked:
         plain = re.sub("_(total|bucket|count|sum)$", "", name)
         assert plain in replicas or f'"{plain}"' in source, name
     assert len(asked) > 10
+
+
+MATCHES = {
+    "=": lambda there, wanted: there == wanted,
+    "!=": lambda there, wanted: there != wanted,
+    "=~": lambda there, wanted: re.fullmatch(wanted, there) is not None,
+}
+
+
+def selects(series: dict[str, str], name: str, matchers: str) -> bool:
+    """Whether a selector of PromQL, `name{matchers}`, selects a series."""
+    asked = re.findall(r'(\w+)(=~|!=|=)"([^"]*)"', matchers)
+    return series[""] == name and all(MATCHES[how](series.get(label, ""), wanted) for label, how, wanted in asked)
+
+
+async def exposed() -> list[dict[str, str]]:
+    """The series of a service, the name of each under "", after a good picture and a broken one."""
+    async with ScriptedEngine() as engine:
+        words = ("--engine", "openai", "--model", "tiny", "--preset", "qwen2-vl", "--endpoints", engine.url)
+        async with served(*words, "--metrics-port", "0") as there:
+            assert (await there.upload(jpeg())).status == 200 and (await there.upload(b"none")).status == 422
+            await asyncio.sleep(2 * TICK_SECONDS)
+            async with there.session.get(there.metrics) as response:
+                lines = re.findall(r"^(\w+)(?:\{(.*)\})? [\d.e+-]+$", await response.text(), re.MULTILINE)
+    found = [{"": name, **dict(re.findall(r'(\w+)="([^"]*)"', labels))} for name, labels in lines]
+    return [each for each in found if each.get("route") != "/readyz"]
+
+
+def test_each_panel_about_us_has_data_once_pictures_were_asked_for() -> None:
+    series = asyncio.run(exposed())
+    for expression in (each for each in expressions() if "recap_" in each):
+        # A rate or an increase says nothing of a counter's first event where the counter begins with it, as Ray's do.
+        assert "increase(" not in expression
+        by = {name for names in re.findall(r"by \(([^)]*)\)", expression) for name in names.split(", ")}
+        for name, matchers in re.findall(r"\b(recap_\w+)(?:\{([^}]*)\})?", expression):
+            found = [each for each in series if selects(each, name, matchers)]
+            starting = {"": name, "route": "/readyz", "status": "503", "reason": "none"}
+            assert "5.." not in matchers or not selects(starting, name, matchers), "a probe is nobody's failure"
+            # What never failed has no series of failures: without a zero instead there would be no share at all.
+            assert found or "or vector(0)" in expression, expression
+            assert all(by <= {*each, "job"} for each in found), expression
 
 
 def test_a_key_that_is_added_leaves_the_file_readable_to_whom_it_was(tmp_path: Path) -> None:
