@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipelines.keeping import told
 from shards.export import Account, Order, export
 from shards.formats import FORMATS
 from shards.outgoing import LEFT_OUT, Choice
@@ -65,8 +66,8 @@ class ExportCommand:
             version=self.version,
             upright=self.upright,
         )
-        with _progress(console) as told:
-            account = export(order, told)
+        with _progress(console) as show:
+            account = export(order, show)
         _show(console, account, self.to)
         return 0
 
@@ -79,7 +80,7 @@ def _progress(console: Console) -> Iterator[Callable[[Account], None]]:
         task = bar.add_task("export", total=None)
         shown = line = time.monotonic()
 
-        def told(account: Account) -> None:
+        def show(account: Account) -> None:
             nonlocal shown, line
             now = time.monotonic()
             if now - shown < LOOK_SECONDS:
@@ -90,7 +91,7 @@ def _progress(console: Console) -> Iterator[Callable[[Account], None]]:
                 line = now
                 console.print(f"export: {account.looked_at:,} of {account.captioned:,} samples", highlight=False)
 
-        yield told
+        yield show
 
 
 def _show(console: Console, account: Account, to: str) -> None:
@@ -102,4 +103,4 @@ def _show(console: Console, account: Account, to: str) -> None:
     for why, count in sorted(account.left_out.items()):
         table.add_row(f"{count:,}", f"left out: {LEFT_OUT[why]}")
     console.print(table)
-    console.print(f"export: {to}", highlight=False, markup=False)
+    told(console, f"export: {to}")
