@@ -58,6 +58,7 @@ class ChatMessage(BaseModel):
 class StreamOptions(BaseModel):
     """include_usage: whether a last event, of no choices, tells the tokens."""
 
+    model_config = ConfigDict(strict=True)
     include_usage: bool | None = None
 
 
