@@ -76,6 +76,17 @@ def test_case_79_a_chunked_body_is_a_413_as_soon_as_it_passes_the_limit_and_litt
     asyncio.run(scene())
 
 
+def test_a_chunked_body_that_also_tells_a_length_is_refused_for_it_would_be_held_as_that_many_bytes() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            both = b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            answer = await there.raw(HEAD + FORM + both + b"100000\r\n" + b"x" * 2**20, wait=10)
+            assert answer.startswith(b"HTTP/1.1 400 ") and b"not both" in answer
+            assert there.server.service._held == 0
+
+    asyncio.run(scene())
+
+
 def test_case_80_a_stalled_head_and_a_stalled_body_are_a_408_and_closed() -> None:
     async def scene() -> None:
         async with served(*FAKE, "--header-seconds", "0.5", "--body-seconds", "0.6") as there:
