@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -129,8 +130,8 @@ async def caption(request: Request) -> Response:
     key, deadline = front.who(request, "caption"), front.deadline(request)
     with front.service.shares.take(key):
         front.look(deadline)
-        async with body_of(request, deadline) as body:
-            wish = wish_of(request.headers.get("content-type", ""), body)
+        parse = partial(wish_of, request.headers.get("content-type", ""))
+        async with body_of(request, deadline, parse) as wish:
             answer = await while_connected(request, _answer(front, request, key, wish, deadline))
     return json_response(answer, {"Cache-Control": "no-store", "Server-Timing": _timing(answer)})
 

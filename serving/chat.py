@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -57,6 +58,7 @@ class ChatMessage(BaseModel):
 class StreamOptions(BaseModel):
     """include_usage: whether a last event, of no choices, tells the tokens."""
 
+    model_config = ConfigDict(strict=True)
     include_usage: bool | None = None
 
 
@@ -131,14 +133,11 @@ async def _completed(request: Request) -> Response:
         front.look(deadline)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Problem("unsupported_media_type")
-        async with body_of(request, deadline) as body:
-            asked = from_json(ChatBody, body)
-            wish = _wish(front, asked)
+        async with body_of(request, deadline, partial(_parsed, front)) as (wish, streamed, counted):
             answer = await while_connected(request, _answer(front, key, wish, deadline))
     model = front.service.recipe.model
-    if asked.stream:
+    if streamed:
         headers = {"Cache-Control": "no-store"}
-        counted = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return StreamingResponse(_events(answer, model, counted), media_type="text/event-stream", headers=headers)
     return json_response(_completion(answer, model), {"Cache-Control": "no-store"})
 
@@ -146,6 +145,13 @@ async def _completed(request: Request) -> Response:
 async def _answer(front: Front, key: Key, wish: Wish, deadline: float) -> Answer:
     async with media_of(front, key, wish, deadline) as media:
         return await front.service.answer(Asked(key=key, wish=wish, media=media, deadline=deadline))
+
+
+def _parsed(front: Front, body: bytes) -> tuple[Wish, bool, bool]:
+    """(what is asked for, whether the answer is streamed, whether a stream ends with its tokens). Raises Problem."""
+    asked = from_json(ChatBody, body)
+    counted = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+    return _wish(front, asked), bool(asked.stream), counted
 
 
 def _wish(front: Front, asked: ChatBody) -> Wish:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -87,10 +87,11 @@ def problem_response(request: Request, problem: Problem) -> Response:
 
 
 @asynccontextmanager
-async def body_of(request: Request, deadline: float) -> AsyncIterator[bytes]:
-    """The whole body. Its bytes count as held from before the first has come, by the length that its head tells.
+async def body_of(request: Request, deadline: float, parse: Callable[[bytes], T]) -> AsyncIterator[T]:
+    """What parse makes of the whole body, which is let go of: else a picture were in memory twice until its answer.
 
-    Raises Problem: overloaded, deadline_exceeded, and those of the guard. Raises ClientDisconnect.
+    Its bytes count as held from before the first has come, by the length that its head tells.
+    Raises Problem: overloaded, deadline_exceeded, those of the guard and of parse. Raises ClientDisconnect.
     """
     front = front_of(request)
     with front.service.holding(int(request.headers.get("content-length", front.bounds.body_bytes))):
@@ -101,7 +102,9 @@ async def body_of(request: Request, deadline: float) -> AsyncIterator[bytes]:
             words = "it passed while the body came; no engine was asked"
             raise Problem("deadline_exceeded", words, close=True) from None
     with front.service.holding(len(body)):
-        yield body
+        parsed = parse(body)
+        del body
+        yield parsed
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -118,6 +118,10 @@ class _Passage:
             raise Problem("unauthorized", "a key in the URL is never taken")
         if self._guard.names:
             self._addressed()
+        if (
+            b"content-length" in self._headers and b"transfer-encoding" in self._headers
+        ):  # the length counts for nothing
+            raise Problem("bad_request", "Content-Length or Transfer-Encoding would be right, not both", close=True)
         length = self._headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._guard.bounds.body_bytes:
             raise Problem("body_too_large", f"at most {self._guard.bounds.body_bytes} bytes", close=True)

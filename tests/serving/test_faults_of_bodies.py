@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import sys
 import time
 from base64 import b64encode
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from captioner.media.clip_format import kind_of
 from captioner.prompts import MAX_CHARACTERS
 from serving.bodies import CaptionBody, checked_prompt, from_json, wish_of
 from serving.chat import ChatBody
+from serving.front import body_of
 from serving.problems import Problem
 from tests.pictures import BAD_PICTURES, made
 from tests.serving.served import FAKE, in_base64, jpeg, served
@@ -68,6 +72,17 @@ def test_case_79_a_chunked_body_is_a_413_as_soon_as_it_passes_the_limit_and_litt
                 pass  # it was closed on a client that would not stop
             assert sent <= 20 * 2**20 and held < 4 * 2**20, (sent, held)
             assert (await there.upload(jpeg())).status == 200
+
+    asyncio.run(scene())
+
+
+def test_a_chunked_body_that_also_tells_a_length_is_refused_for_it_would_be_held_as_that_many_bytes() -> None:
+    async def scene() -> None:
+        async with served(*FAKE) as there:
+            both = b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            answer = await there.raw(HEAD + FORM + both + b"100000\r\n" + b"x" * 2**20, wait=10)
+            assert answer.startswith(b"HTTP/1.1 400 ") and b"not both" in answer
+            assert there.server.service._held == 0
 
     asyncio.run(scene())
 
@@ -337,5 +352,24 @@ def test_all_pictures_under_way_may_hold_so_many_bytes_and_no_more() -> None:
             asks = [there.upload(jpeg(n) + b"\0" * (size - len(jpeg(n)))) for n in range(4)]
             found = await asyncio.gather(*asks)
             assert sorted(each.status for each in found) == [200, 200, 503, 503]
+
+    asyncio.run(scene())
+
+
+def test_a_body_that_has_been_parsed_is_let_go_of_while_its_picture_waits_for_the_answer() -> None:
+    async def scene() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": bytes(1000), "more_body": False}
+
+        async with served(*FAKE) as there:
+            app = SimpleNamespace(state=SimpleNamespace(front=there.server.front))
+            request = Request({"type": "http", "headers": [], "app": app}, receive)
+            bodies: list[bytes] = []
+            deadline = asyncio.get_running_loop().time() + 30
+            async with body_of(request, deadline, bodies.append):
+                references = sys.getrefcount(bodies[0])
+                assert references == 2  # the list's, and that of the count
+                assert len(bodies[0]) == 1000 == there.server.service._held
+            assert there.server.service._held == 0
 
     asyncio.run(scene())

@@ -9,6 +9,7 @@ from contextlib import suppress
 import aiohttp
 import pytest
 
+from captioner.errors import EngineUnavailable
 from serving.admission import Admission
 from serving.keys import Key
 from serving.problems import Problem
@@ -207,3 +208,13 @@ def test_a_key_without_a_rate_leaves_that_of_its_tenant_s_other_key_alone() -> N
         for _ in range(61):
             with shares.take(slow):
                 pass
+
+
+def test_a_tenant_pays_for_no_pixels_that_no_engine_was_there_for() -> None:
+    shares = Shares()
+    key = Key(name="a", tenant="a", sha256="0" * 64, megapixels_a_day=1)
+    for error, booked in ((EngineUnavailable("gone"), 0), (ValueError("a bug of ours"), 900_000)):
+        with pytest.raises(type(error)), shares.booking(key, 2_000_000) as booking:
+            booking.correct(900_000)
+            raise error
+        assert shares._taken["a"].pixels == booked
