@@ -17,6 +17,8 @@ import pytest
 import tyro
 import yaml
 
+from captioner.engines.served import Remote
+from captioner.presets import asking_for
 from pipelines.metrics import REPLICA_COUNTERS, REPLICA_GAUGES
 from pipelines.options import options_class
 from pipelines.recap_datacomp import DATACOMP
@@ -127,6 +129,24 @@ def test_compose_mounts_the_folder_of_keys_and_builds_the_engine_on_the_service_
     base = compose["services"]["engine"]["build"]
     assert base["additional_contexts"] == {base["args"]["RECAP"]: "service:service"} and "FROM ${RECAP}" in engine
     assert "--profile gpu up" in text.partition("name: recap")[0]
+
+
+def test_the_engine_of_compose_has_room_for_the_longest_clip_that_the_service_asks_it_about() -> None:
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    words = dict(word.split("=", 1) for word in compose["engine"]["command"] if "=" in word)
+    model = words["--model"].removeprefix("${MODEL:-").removesuffix("}")
+    assert f"--model={words['--model']}" in compose["service"]["command"]
+    asking = asking_for(Remote, model, kind="video")
+    assert asking.frames is not None
+    pair = asking.frames.pixels.max_pixels // asking.frames.pixels.multiple_of**2
+    frames = asking.frames.max_frames // asking.frames.multiple_of * pair
+    words_around = 300  # the template's, the prompt's, and two for each video that the frames go as
+    assert frames + asking.ladder[-1].max_tokens + words_around <= int(words["--max-model-len"])
+
+
+def test_the_store_of_compose_needs_no_capability_to_become_its_own_user() -> None:
+    store = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["store"]
+    assert store["cap_drop"] == ["ALL"] and store["user"] == "1000:1000"
 
 
 def test_the_images_end_as_a_user_that_is_not_root() -> None:
