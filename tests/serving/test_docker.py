@@ -95,7 +95,19 @@ def test_no_job_says_what_kuberay_refuses_beside_a_cluster_selector() -> None:
     assert not job.get("shutdownAfterJobFinishes") and job["submissionMode"] != "SidecarMode"
 
 
-def test_prometheus_may_read_every_port_of_metrics() -> None:
+def annotations(found: Any) -> Iterator[dict[str, str]]:
+    """What every pod tells Prometheus, however deep."""
+    if isinstance(found, dict):
+        if "annotations" in found:
+            yield found["annotations"]
+        for each in found.values():
+            yield from annotations(each)
+    elif isinstance(found, list):
+        for each in found:
+            yield from annotations(each)
+
+
+def test_prometheus_is_told_of_and_may_read_every_port_of_metrics() -> None:
     policies = {each["metadata"]["name"]: each["spec"] for each in documents() if each["kind"] == "NetworkPolicy"}
     read = {
         name: [
@@ -107,6 +119,8 @@ def test_prometheus_may_read_every_port_of_metrics() -> None:
         for name in ("service", "engine", "ray")
     }
     assert read == {"service": [9464], "engine": [8000], "ray": [8080]}
+    told = {each["prometheus.io/port"] for document in documents() for each in annotations(document)}
+    assert told == {str(port) for ports in read.values() for port in ports}
 
 
 def test_compose_hardens_every_service_and_publishes_on_the_loopback_only() -> None:
