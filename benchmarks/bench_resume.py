@@ -3,7 +3,7 @@
     python benchmarks/bench_resume.py [--shards 100000]
 
 Makes an input of so many shards of which all but one have their record, then starts the command as a user would and
-times it until the last shard's first caption is durable. Beside it: the same command on that one shard alone, which is
+times it until the last shard is committed. Beside it: the same command on that one shard alone, which is
 what Ray and the imports take.
 """
 

@@ -36,6 +36,8 @@ from shards.sources import SOURCES
 from shards.store import Store
 
 REPORT_SECONDS = 0.5
+# By HOST:PORT Ray looks for no token of itself, and says of one that it lacks only that it cannot connect.
+TOKEN = "if it is there, it wants its token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH, as on its nodes"
 MAX_OPEN_BYTES = 512 * 2**20  # stored media that one worker may hold at once
 
 
@@ -225,7 +227,8 @@ def ray_cluster(address: str) -> Iterator[None]:
     except BaseException as error:
         # A node that takes over 30 s to start is told of by a plain Exception.
         if type(error) is Exception or isinstance(error, ConnectionError | RuntimeError | ValueError):
-            raise OutOfService(f"no Ray cluster at {address!r}: {error}") from error
+            asked = "" if address == "local" else f" ({TOKEN})"
+            raise OutOfService(f"no Ray cluster at {address!r}: {error}{asked}") from error
         raise
     try:
         yield

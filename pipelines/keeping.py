@@ -27,7 +27,7 @@ class GcCommand:
     out: Folder
     """The run's folder, a path or URL."""
     delete: bool = False
-    """Delete what is listed; without it nothing is touched."""
+    """Delete what is listed; without it nothing of the run is."""
     older_than_hours: float = gc.HOURS
     """Leave alone whatever is younger, by the store's own clock."""
 

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -15,10 +16,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from captioner.errors import Refused
 from serving.guard import Exchange
+from serving.problems import PROBLEMS
 from serving.service import Service
 
 # Seconds of an answer: the experts take one, a 7B model some ten.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0)
+CAPTIONING = ("/v1/captions", "/v1/chat/completions")
 SILENT_SECONDS = 5.0  # of a scraper, before its connection and its thread are let go
 REPLICA_GAUGES = ("outstanding", "window", "slots")
 REPLICA_COUNTERS = ("answers", "images", "tokens_in", "tokens_out", "busy_slot_seconds", "ejections")
@@ -36,6 +39,10 @@ class Metrics:
             "recap_http_seconds", "seconds of a request", labels[:2], buckets=BUCKETS, registry=self.registry
         )
         self._bytes = Counter("recap_http_received_bytes", "bytes of bodies", registry=self.registry)
+        # There from the start: of a counter that begins with its first failure no rate ever shows that one.
+        failures = [(str(kind.status), reason) for reason, kind in PROBLEMS.items() if kind.status >= 500]
+        for route, (status, reason) in product(CAPTIONING, [("200", "none"), *failures]):
+            self._requests.labels(route, status, reason)
         self.registry.register(_Looked(service))
 
     def ended(self, exchange: Exchange, seconds: float) -> None:

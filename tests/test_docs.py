@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reasons.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def reasons_page() -> str:
@@ -33,8 +35,6 @@ def test_the_page_of_reasons_is_the_table_of_reasons() -> None:
 
 
 def test_every_remedy_names_an_option_that_exists() -> None:
-    import re
-
     from pipelines.options import options_class
     from pipelines.recap_datacomp import DATACOMP
 
@@ -44,12 +44,22 @@ def test_every_remedy_names_an_option_that_exists() -> None:
             assert setting.replace("-", "_") in options[part].type.__dataclass_fields__, reason.remedy
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    import re
-
-    text = (ROOT / "README.md").read_text()
-    for name in re.findall(r"`((?:captioner|shards|pipelines|tests|docs|benchmarks)/[\w./-]+\.(?:py|md|j2))`", text):
-        assert (ROOT / name).exists(), name
+def test_whatever_the_pages_name_is_there() -> None:
+    """Files, with or without words behind them, links and pictures, modules to run, and words of make."""
+    words = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named, made = set(), set()
+    for page in PAGES:
+        text = page.read_text()
+        paths = re.findall(
+            r"\b((?:captioner|shards|pipelines|serving|trainer|tests|docs|benchmarks)/[\w./-]+\.\w+)", text
+        )
+        modules = re.findall(r"python -m ((?:pipelines|tests|benchmarks|trainer)[\w.]*)", text)
+        named |= {ROOT / path for path in paths} | {ROOT / f"{each.replace('.', '/')}" for each in modules}
+        named |= {page.parent / link for link in re.findall(r"\]\(([^):]+)\)", text)}
+        made |= set(re.findall(r"`make ([a-z-]+)", text))
+    missing = {str(path) for path in named if not path.exists() and not path.with_suffix(".py").exists()}
+    assert not missing and not made - words
+    assert len(named) > 40 and len(made) >= 6, "the pages name many, and all are looked for"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 
+from captioner.errors import OutOfService
+from pipelines.actors import ray_cluster
 from shards import commits, manifest
 from shards.store import Store
 from tests.corpora import make_shards
@@ -182,3 +185,12 @@ def test_ray_that_started_beside_a_long_listing_is_the_runs_own_and_goes_with_it
 def test_a_listing_that_ends_in_a_refusal_says_so_although_ray_started_beside_it(tmp_path: Path) -> None:
     refused = impatient("--input", str(tmp_path / "nothing"), "--output", str(tmp_path / "out"), "--engine", "fake")
     assert refused.returncode == 2 and "Refused" in refused.stderr, refused.stderr
+
+
+def test_who_does_not_get_into_a_cluster_hears_of_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**options: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster")  # all that Ray says without one
+
+    monkeypatch.setattr(ray, "init", refuses)
+    with pytest.raises(OutOfService, match="RAY_AUTH_TOKEN_PATH"), ray_cluster("127.0.0.1:6379"):
+        pass

@@ -82,6 +82,14 @@ def test_names_split_as_webdataset_splits_them() -> None:
         assert split_name(name) == (name, "")
 
 
+@pytest.mark.parametrize("at", [0, 2, 107, 115, 124 + 10, 136 + 3, 265], ids=lambda at: f"byte {at}")
+def test_a_header_whose_sum_is_wrong_is_no_member_although_all_else_is_plain(at: int) -> None:
+    """One bit of a name, an owner, a size or a time; without the sum it would be a sample of another name."""
+    data = bytearray(member(b"a.jpg", b"1") + member(b"b.jpg", b"2") + member(b"c.jpg", b"3") + END)
+    data[1024 + at] ^= 1
+    assert found(bytes(data)) == [("a.jpg", b"1"), ("", "corrupt_header"), ("c.jpg", b"3")]
+
+
 def test_old_v7_headers_and_signed_checksums_are_sound() -> None:
     v7 = header(b"old.jpg", b"%7o \0" % 3, b"\0", magic=b"") + padded(b"abc")
     signed = header("é.jpg".encode(), octal(3), signed=True) + padded(b"def")

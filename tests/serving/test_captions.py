@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from serving.keys import Key, add_key
 from tests.pictures import photo, stored
 from tests.scripted_engine import ScriptedEngine, caption
 from tests.serving.served import FAKE, in_base64, jpeg, png, served
@@ -97,7 +99,7 @@ def test_an_echo_of_the_request_s_own_prompt_is_no_good_caption() -> None:
     asyncio.run(scene())
 
 
-def test_the_same_picture_is_asked_once_by_each_tenant_and_anew_where_that_is_wished() -> None:
+def test_the_same_picture_is_asked_once_and_anew_where_that_is_wished() -> None:
     async def scene() -> None:
         async with ScriptedEngine() as engine, served(*scripted(engine)) as there:
             first, again = await there.upload(jpeg()), await there.upload(jpeg())
@@ -105,6 +107,25 @@ def test_the_same_picture_is_asked_once_by_each_tenant_and_anew_where_that_is_wi
             assert (await there.upload(jpeg(), Cache_Control="no-cache")).json["cached"] is False
             assert (await there.post(in_base64(jpeg()) | {"max_tokens": 9})).json["cached"] is False
             assert len(engine.asked) == 3
+
+    asyncio.run(scene())
+
+
+def test_no_tenant_has_another_s_answers_neither_by_the_picture_nor_by_an_idempotency_key(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    names = (("one", "alice"), ("two", "alice"), ("one-of-bob", "bob"))
+    keys = [add_key(path, Key(name=name, tenant=tenant, sha256="0" * 64), days=1) for name, tenant in names]
+    asks = [{"Authorization": f"Bearer {key}"} for key in keys]
+
+    async def scene() -> None:
+        async with ScriptedEngine() as engine, served(*scripted(engine), "--keys", str(path)) as there:
+            found = [(await there.upload(jpeg(), **ask)).json["cached"] for ask in asks]
+            assert found == [False, True, False] and len(engine.asked) == 2
+            again = [
+                await there.upload(jpeg(n), **ask, Idempotency_Key="1") for n, ask in zip((1, 1, 2), asks, strict=True)
+            ]
+            assert [each.status for each in again] == [200, 200, 200] and len(engine.asked) == 4
+            assert again[0].json["id"] == again[1].json["id"] != again[2].json["id"]
 
     asyncio.run(scene())
 
