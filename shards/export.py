@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ from shards.keys import SeenKeys
 from shards.ledger import Row
 from shards.manifest import Manifest
 from shards.outgoing import LEFT_OUT, Choice, Format, Opened, Outgoing, outgoing
-from shards.reading import Shard, open_corpus
+from shards.reading import open_corpus
 from shards.store import Store
 from shards.upright import upright
 
@@ -65,12 +64,11 @@ def export(order: Order, told: Callable[[Account], None] = lambda account: None)
     _refuse_inside(order)
     _begin(order, version, to)
     account = Account(manifest=version.number, shards=len(shards), captioned=sum(each.samples for each in shards))
-    samples = _samples(order, shards, format_, account, told)
     if SUMMARY in to.names(SUMMARY):
         return _complete_already(to, account)
-    with ExitStack() as closing:
-        closing.callback(samples.close)
-        format_.write(samples, to)
+    with upright(_limits(order.corpus)) as turned:
+        stands = turned if order.upright else lambda media: media
+        format_.write(_samples((Opened(shard, stands) for shard in shards), _keeper(order, format_, account, told)), to)
     if account.looked_at != account.captioned:
         raise CorruptState(f"{account.looked_at} samples were looked at, where {account.captioned} are captioned")
     to.create(CARD, card(order, version, account).encode())
@@ -113,9 +111,14 @@ def _begin(order: Order, version: Manifest, to: Store) -> None:
         raise PlanMismatch(list(differences(there, plan)))
 
 
-def _samples(
-    order: Order, shards: list[Shard], format_: Format, account: Account, told: Callable[[Account], None]
-) -> Generator[Outgoing]:
+def _limits(corpus: str) -> Limits:
+    """Those that the corpus's pictures were decoded within."""
+    plan = plans.read(Store(corpus))
+    return Limits(**plan.recipe["limits"]) if plan is not None else Limits()
+
+
+def _keeper(order: Order, format_: Format, account: Account, told: Callable[[Account], None]) -> Callable[[Row], bool]:
+    """Says of each sample whether it goes, and books it."""
     seen = SeenKeys()
 
     def kept(row: Row) -> bool:
@@ -127,12 +130,12 @@ def _samples(
         told(account)
         return why is None
 
-    plan = plans.read(Store(order.corpus))
-    limits = Limits(**plan.recipe["limits"]) if plan is not None else Limits()
-    with upright(limits) as turned:
-        for shard in shards:
-            opened = Opened(shard, turned if order.upright else lambda media: media)
-            yield from outgoing(opened, shard.rows(), kept)
+    return kept
+
+
+def _samples(shards: Iterable[Opened], kept: Callable[[Row], bool]) -> Iterator[Outgoing]:
+    for opened in shards:
+        yield from outgoing(opened, opened.shard.rows(), kept)
 
 
 def _summary(account: Account) -> dict[str, Any]:

@@ -48,14 +48,14 @@ class Opened:
     """
 
     def __init__(self, shard: Shard, upright: Callable[[bytes], bytes]) -> None:
-        self._shard, self._upright = shard, upright
+        self.shard, self._upright = shard, upright
         self._media: Media | None = None
         self._lock = threading.Lock()
 
     def media(self) -> Media:
         """Raises CorruptState, OutOfService, SourceError."""
         with self._lock:
-            self._media = self._media or self._shard.media()
+            self._media = self._media or self.shard.media()
         return self._media
 
     def fetch(self, row: Row) -> bytes | Spooled:
@@ -63,7 +63,7 @@ class Opened:
         media = self.media().held(row.key)
         there = media.sha256 if isinstance(media, Spooled) else commits.sha256_of(media)
         if row.sha256 and there != row.sha256:
-            words = f"{row.key!r} of {self._shard.name} has not the bytes that were captioned"
+            words = f"{row.key!r} of {self.shard.name} has not the bytes that were captioned"
             raise CorruptState(f"corrupt_state: {words}")
         return media if isinstance(media, Spooled) or is_clip(row) else self._upright(media)
 

@@ -38,7 +38,7 @@ from shards.reading import open_corpus
 from shards.store import Store
 from tests.clips import plain
 from tests.corpora import fake_recipe, picture, planned, run_here
-from tests.processes import ROOT, recap
+from tests.processes import ROOT, descendants, recap
 from trainer.data.clips import Look
 from trainer.data.llava import conversations
 
@@ -138,6 +138,11 @@ def test_a_turned_picture_is_set_upright_and_all_others_are_the_stored_bytes(cor
         assert image.size == (520, 600) and image.getexif().get(0x0112, 1) == 1
     (as_stored,) = (tmp_path / "stored/images").rglob(f"{TURNED}.jpg")
     assert hashlib.sha256(as_stored.read_bytes()).hexdigest() in stored
+
+
+def test_no_decoder_process_outlives_an_export(corpus: Path, tmp_path: Path) -> None:
+    sent(corpus, tmp_path, "eve-json")
+    assert not [line for line in descendants(os.getpid()).values() if "decoder_child" in line]
 
 
 def test_the_trainer_reads_llava_s_list_picture_by_picture(corpus: Path, tmp_path: Path) -> None:
