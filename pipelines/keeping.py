@@ -29,7 +29,8 @@ class GcCommand:
     delete: bool = False
     """Delete what is listed; without it nothing is touched."""
     older_than_hours: float = gc.HOURS
-    """Leave alone whatever is younger, by the store's own clock."""
+    """Leave alone whatever is younger, by the store's own clock. While a run goes on, no less than a shard takes: what
+    an attempt has written is in no record before it commits."""
 
     def run(self, console: Console) -> int:
         """Print the table, and delete if asked. Exit code 0; 4 when a damaged record hides what it names."""
