@@ -237,9 +237,10 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
         urls = fleet.wait(access.start_seconds, lambda: state.stop_reason is not None)
         access = dataclasses.replace(access, endpoints=urls)
     job = Job(output=output, run_id=order.plan.run_id, recipe=order.recipe, pace=pace, access=access)
-    workers = start_workers(
-        pace.workers or min(cluster_cpus(fleet.held_cpus if fleet else 0.0), len(state.waiting)), job
-    )
+    there = cluster_cpus(fleet.held_cpus if fleet else 0.0)
+    if pace.workers > there:
+        log.warning("workers wait for CPUs, one each: asked=%d there=%d", pace.workers, there)
+    workers = start_workers(min(pace.workers or there, len(state.waiting)), job)
     seats = [worker for _ in range(pace.open_shards) for worker in workers]
     desk = _Desk(state=state, job=job, seats=seats, fleet=fleet)
     reports = Reports(workers)
@@ -249,7 +250,7 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
         show(state, reports.latest())
         if fleet is not None:
             _look_after(fleet, state, reports)
-    _stop_workers(workers)
+    _stop_workers(list(desk.met.values()))
     desk.take_back(timeout=0)  # what a stopped worker had finished all the same
 
 
@@ -275,6 +276,7 @@ class _Desk:
     running: dict[Any, tuple[Any, ShardInput | None]] = field(default_factory=dict)
     asleep: list[tuple[float, Any]] = field(default_factory=list)
     answered: float = field(default_factory=time.monotonic)
+    met: dict[int, Any] = field(default_factory=dict)  # who has answered: one that found no CPU could not hear a stop
     told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -315,6 +317,7 @@ class _Desk:
             worker, shard = self.running.pop(ref)
             if _settle(self.state, ref, shard, self.job.pace):
                 self.answered = time.monotonic()
+                self.met[id(worker)] = worker
                 self.free.append(worker)
             else:
                 # Its other seats too: what Ray starts again must be told where the engines are before it has a shard.
