@@ -77,6 +77,7 @@ class RunState:
     bytes_planned: int = 0
     bytes_done: int = 0
     from_journal: int = 0
+    bytes_from_journal: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
@@ -93,6 +94,7 @@ class RunState:
         self.spent.update(done.spent)
         self.bytes_done += size
         self.from_journal += done.from_journal
+        self.bytes_from_journal += done.bytes_from_journal
         self.unread_in_a_row = self.unread_in_a_row + 1 if (done.reason or "").startswith("source_") else 0
         if self.unread_in_a_row >= UNREAD_IN_A_ROW:
             self.stop(f"{self.unread_in_a_row} shards in a row could not be read ({done.reason}): it is not them", 3)
