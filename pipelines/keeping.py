@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from captioner.errors import Refused
 from shards import gc, repair
 from shards.gc import Garbage
 from shards.store import Store
@@ -35,6 +36,8 @@ class GcCommand:
     def run(self, console: Console) -> int:
         """Print the table, and delete if asked. Exit code 0; 4 when a damaged record hides what it names."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        if not self.older_than_hours >= 0:
+            raise Refused(f"--older-than-hours {self.older_than_hours}: 0 or more would be right")
         store = Store(self.out)
         found = gc.garbage(store, self.older_than_hours)
         _show_garbage(console, found)

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from captioner.errors import SourceError
 from captioner.recipe import Pace, Recipe, to_json
 from captioner.registry import build
 from captioner.types import ShardInput
@@ -136,7 +137,11 @@ def make_plan(recipe: Recipe, input_url: str, versions: dict[str, str], output: 
 def _limited(source: Any, inputs: list[ShardInput], limit: int) -> Iterator[ShardInput]:
     """The first shards, the last of them cut, that together hold `limit` samples."""
     for shard in inputs:
-        count = sum(1 for _ in islice(iter(source.read(shard, open_blob)), limit))
+        try:
+            count = sum(1 for _ in islice(iter(source.read(shard, open_blob)), limit))
+        except SourceError:  # why it does not read is the run's to tell, in its record
+            yield dataclasses.replace(shard, take=limit)
+            continue
         yield dataclasses.replace(shard, take=min(count, limit)) if count >= limit else shard
         limit -= count
         if limit <= 0:
