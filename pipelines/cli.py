@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -113,6 +114,8 @@ def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
     commands |= {"gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot spell ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     console = Console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["plan"]:  # its options depend on the dataset that comes next

@@ -65,6 +65,14 @@ def test_a_names_brackets_are_no_markup_and_a_long_one_stays_whole(run: Run, com
     assert name in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_a_name_that_the_terminal_cannot_spell_is_escaped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, out = run
+    (out / "data/ü.tar").write_bytes(b"")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    said = recap("gc", str(out), "--older-than-hours", "0")
+    assert said.returncode == 0 and "data/\\xfc.tar" in said.stdout, said.stderr
+
+
 def test_damaged_records_and_manifests_are_all_named(run: Run) -> None:
     _, _, out = run
     assert repair.damage(Store(str(out))) == []
