@@ -117,9 +117,15 @@ REASONS: dict[str, Reason] = {
         "rejected", "control, bidi or replacement characters in the text", "check the engine's tokenizer"
     ),
     # engines
-    "engine_unavailable": Reason("failed", "nobody answered", "look at the engine's log, then run the same command"),
+    "engine_unavailable": Reason(
+        "failed",
+        "nobody answered",
+        "look at the engine's log, then `recap repair OUT --requeue SHARD` and the same command",
+    ),
     "engine_timeout": Reason(
-        "failed", "no whole answer before the deadline", "raise the deadline, or look at the engine"
+        "failed",
+        "no whole answer before the deadline",
+        "raise --request-seconds, or look at the engine, then `recap repair OUT --requeue SHARD` and the same command",
     ),
     "bad_engine_response": Reason("failed", "an answer that is none", "look at the engine's log"),
     "engine_refused": Reason("failed", "the engine refused this very request", "see the detail"),

@@ -94,6 +94,8 @@ class Pace:
     served; 0 for the engine's own default, or for what the pool finds.
     decoders: decoder processes per worker. open_shards: shards a worker reads at once, so that the end of one
     does not leave slots idle. journal_every: finished captions at most between two journal writes of one shard.
+    journal_seconds: after so long the next caption is written without waiting for others. stop_after: so many shards
+    in a row that break our own code stop the run. shard_tries: so many workers may die of one shard.
     quality_window, rejected_at_most: when more of a worker's so many latest captions are rejected, the run stops; a
     window of 0 never stops it.
     """

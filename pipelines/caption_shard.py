@@ -37,11 +37,13 @@ BATCH_BYTES = 16 * 2**20  # or fewer, when they are large
 
 @dataclass(slots=True)
 class Progress:
-    """What one open shard has come to so far; for display only."""
+    """What one open shard has come to so far; for display only. from_journal: of the judged, what came out of it."""
 
     shard: str
     outcomes: Counter[str] = field(default_factory=Counter)
     bytes_judged: int = 0
+    from_journal: int = 0
+    bytes_from_journal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A shard that has its record now. from_journal: samples that an earlier attempt had finished.
+    """A shard that has its record now. from_journal: samples that an earlier attempt had finished, and their bytes.
 
     retries: how often a store was asked again, by cause, in this process since its last Done.
     """
@@ -74,6 +76,7 @@ class Done:
     reason: str | None
     bytes_read: int
     from_journal: int
+    bytes_from_journal: int
     retries: dict[str, int]
 
 
@@ -85,7 +88,7 @@ async def caption_shard(shard: ShardInput, line: Line) -> Done:
     """
     there = await asyncio.to_thread(commits.read, line.store, shard.shard)
     if there is not None:
-        return _done(there, "lost", 0)
+        return _done(there, "lost", Progress(shard=shard.shard))
     done = await attempt_shard(shard, line, last=False) or await attempt_shard(shard, line, last=True)
     assert done is not None, "the last attempt commits what it found"
     return done
@@ -95,7 +98,7 @@ async def attempt_shard(shard: ShardInput, line: Line, last: bool) -> Done | Non
     """One attempt; None when the input came corrupt and this is not the last."""
     attempt, epoch = secrets.token_hex(16), int(time.time())
     known = await asyncio.to_thread(journal.load, line.store, line.run_id, shard.shard)
-    line.open[attempt] = Progress(shard=shard.shard)
+    progress = line.open[attempt] = Progress(shard=shard.shard)
     try:
         with closing(ShardFiles(store=line.store, shard=shard.shard, attempt=attempt)) as files:
             judging = _Judging(line=line, shard=shard, attempt=attempt, known=known, files=files)
@@ -112,10 +115,10 @@ async def attempt_shard(shard: ShardInput, line: Line, last: bool) -> Done | Non
         await asyncio.to_thread(journal.clear, line.store, shard.shard)
     finally:
         del line.open[attempt]
-    return _done(record, verdict, judging.from_journal)
+    return _done(record, verdict, progress)
 
 
-def _done(record: Record, verdict: Verdict, from_journal: int) -> Done:
+def _done(record: Record, verdict: Verdict, progress: Progress) -> Done:
     return Done(
         shard=record.shard,
         verdict=verdict,
@@ -123,7 +126,8 @@ def _done(record: Record, verdict: Verdict, from_journal: int) -> Done:
         spent=dict(record.spent),
         reason=record.reason,
         bytes_read=record.input["bytes_read"],
-        from_journal=from_journal,
+        from_journal=progress.from_journal,
+        bytes_from_journal=progress.bytes_from_journal,
         retries=retries.take(),
     )
 
@@ -137,7 +141,6 @@ class _Judging:
     attempt: str
     known: journal.Entries
     files: ShardFiles
-    from_journal: int = 0
     journal: Journal = field(init=False)
     turn: int = field(init=False)
     written: float = field(init=False)
@@ -175,7 +178,9 @@ class _Judging:
             return
         entry = self.known.get(_identity(item)) if self.known else None
         if entry is not None:
-            self.from_journal += 1
+            progress = self.line.open[self.attempt]
+            progress.from_journal += 1
+            progress.bytes_from_journal += item.size
             await self._keep_large(entry, item)
             self._add(entry, item)
             return

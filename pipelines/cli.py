@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -114,19 +115,21 @@ def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
     commands |= {"export": ExportCommand, "gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot spell ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     console = Console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["plan"]:  # its options depend on the dataset that comes next
-        return _guarded(lambda: plan(words[1:], console))
+        return guarded(lambda: plan(words[1:], console))
     if words and words[0] in ABOVE:
-        return _guarded(lambda: _above(words, console))
+        return guarded(lambda: _above(words, console))
     above = "".join(f"\n  {word:8} {summary}" for word, (summary, _, _) in ABOVE.items())
     description = (
-        "Recap: recaption image shards, prove the corpus, look at it. Runs start with pipelines/recap_*.py.\n"
-        f"Further commands, each with a --help of its own:{above}"
+        "Recap: recaption shards of pictures and clips, prove the corpus, look at it. "
+        f"Runs start with pipelines/recap_*.py.\nFurther commands, each with a --help of its own:{above}"
     )
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="recap", description=description, args=words)
-    return _guarded(lambda: command.run(console))
+    return guarded(lambda: command.run(console))
 
 
 def _above(words: list[str], console: Console) -> int:
@@ -143,7 +146,7 @@ def main(dataset: Dataset, arguments: Sequence[str] | None = None) -> int:
     """A dataset's script: plan, run, say how it ended. Returns the exit code."""
     options: Any = tyro.cli(options_class(dataset), args=arguments, description=dataset.summary)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    return _guarded(lambda: _run(dataset, options))
+    return guarded(lambda: _run(dataset, options))
 
 
 def _planned(recipe: Recipe, where: Where, address: str, around: ExitStack) -> Plan:
@@ -212,7 +215,8 @@ def _run_inside(around: ExitStack, dataset: Dataset, options: Any) -> int:
     return finished.exit_code
 
 
-def _guarded(run: Any) -> int:
+def guarded(run: Any) -> int:
+    """The exit code of run(), or of the error that it raises on purpose, which is told in one line."""
     try:
         return int(run())
     except RecapError as error:

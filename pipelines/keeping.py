@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from captioner.errors import Refused
 from shards import gc, repair
 from shards.gc import Garbage
 from shards.store import Store
@@ -29,11 +30,14 @@ class GcCommand:
     delete: bool = False
     """Delete what is listed; without it nothing of the run is."""
     older_than_hours: float = gc.HOURS
-    """Leave alone whatever is younger, by the store's own clock."""
+    """Leave alone whatever is younger, by the store's own clock. While a run goes on, no less than a shard takes: what
+    an attempt has written is in no record before it commits."""
 
     def run(self, console: Console) -> int:
         """Print the table, and delete if asked. Exit code 0; 4 when a damaged record hides what it names."""
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        if not self.older_than_hours >= 0:
+            raise Refused(f"--older-than-hours {self.older_than_hours}: 0 or more would be right")
         store = Store(self.out)
         found = gc.garbage(store, self.older_than_hours)
         _show_garbage(console, found)

@@ -63,7 +63,8 @@ class Captioned:
     """How samples are captioned, wherever they come from."""
 
     engine: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(ENGINES) + "}")] = "experts"
-    """Who captions. `experts` needs no GPU; `sglang`, `vllm` and `openai` want --model; `fake` is for tests."""
+    """Who captions. `experts` needs no GPU; `sglang`, `vllm` and `openai` want --model, `trained` wants
+    --trained.checkpoint; `fake` is for tests."""
     without: tuple[str, ...] = ()
     """Screens and filters to leave out, by name."""
     preset: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(SERVED) + "}")] = ""
@@ -83,7 +84,8 @@ class Asked(Captioned):
     """What is read, and how it is captioned."""
 
     input: str
-    """A folder of tars, a glob, a list file, or a URL prefix (a path, file://, s3://, gs://, az://)."""
+    """A folder of tars (of pictures or clips, where those are read), a glob, a list file with a path or URL a line, or
+    a URL prefix (a path, file://, s3://, gs://, az://)."""
     limit: int | None = None
     """Caption only the first N samples: a trial, with an output folder of its own."""
 
@@ -121,7 +123,7 @@ def options_class(
         kind = _screens_class(other)
         groups.append((name, kind, field(default=kind())))
     if "video" in {each.kind for each in (dataset, *beside.values())}:
-        groups.append(_group("frames", Frames()))
+        groups.append(("frames", Frames, field(default=Frames())))  # its own settings, with what each of them says
     groups += [_group("limits", Limits()), _group("pace", Pace())]
     named = {"__doc__": dataset.summary}
     return dataclasses.make_dataclass("Options", groups, frozen=True, kw_only=True, namespace=named)
@@ -162,6 +164,8 @@ def recipe_from(dataset: Dataset, options: Any) -> Recipe:
     if asking.frames is not None:
         asking = replace(asking, frames=_looked(asking.frames, options.frames))
     source = UPLOADS if dataset.source is None else _part(SOURCES, dataset.source.name, options.source)
+    if source.settings.get("kind", dataset.kind) != dataset.kind:
+        raise Refused("--source.kind is what a script is for: recap_folder.py reads pictures, recap_clips.py clips")
     filters = _chosen(FILTERS, dataset.filters, options)
     return Recipe(
         source=source,

@@ -71,21 +71,24 @@ class Gauge:
     def moment(self, state: RunState, reports: list[Report]) -> Moment:
         """How things stand now."""
         counts, done = Counter(state.counts), state.bytes_done
+        known, known_bytes = state.from_journal, state.bytes_from_journal  # they took no time of this start
         # A report is half a second old: a shard in it may be booked as committed by now.
         for progress in (each for report in reports for each in report.open if each.shard not in state.committed):
             counts.update(progress.outcomes)
             done += progress.bytes_judged
+            known, known_bytes = known + progress.from_journal, known_bytes + progress.bytes_from_journal
         counts["read"] = sum(counts[name] for name in OUTCOMES)
         elapsed = time.monotonic() - state.started
         share = min(1.0, done / max(1, state.bytes_planned))
-        eta = elapsed * (1 - share) / share if share > 0.01 else None
+        fresh, left = done - known_bytes, max(0, state.bytes_planned - done)
+        eta = elapsed * left / fresh if fresh > 0.01 * (fresh + left) else None
         self._measure(reports)
         return Moment(
             shards_done=state.committed_before + len(state.committed),
             shards=len(state.plan.inputs),
             counts=dict(counts),
             share=share,
-            rate=(counts["read"] - state.from_journal) / max(elapsed, 0.001),
+            rate=(counts["read"] - known) / max(elapsed, 0.001),
             eta_seconds=eta,
             use=self._use,
             elapsed=elapsed,

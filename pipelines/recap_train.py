@@ -20,7 +20,7 @@ from rich.console import Console
 from captioner.errors import OutOfService
 from captioner.registry import load
 from pipelines.actors import default_address, ray_cluster
-from pipelines.cli import ABOVE
+from pipelines.cli import ABOVE, guarded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start the ranks and wait for them. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     own, further = tyro.cli(Workers, args=words, return_unknown_args=True)
-    run_of = next((further[at + 1] for at, word in enumerate(further[:-1]) if word == "--output"), ".")
+    return guarded(lambda: _train(own, further))
+
+
+def output_of(words: Sequence[str]) -> str:
+    """The --output of `recap train`, spelt in either way; where it has none, here."""
+    pairs = zip(words, [*words[1:], "."], strict=True)
+    given = [after if word == "--output" else word for word, after in pairs if word.partition("=")[0] == "--output"]
+    return given[-1].removeprefix("--output=") if given else "."
+
+
+def _train(own: Workers, further: list[str]) -> int:
     with ray_cluster(own.address or default_address()):
         trainer = TorchTrainer(
             rank,
@@ -56,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scaling_config=ScalingConfig(num_workers=own.workers, use_gpu=not own.cpu),
             run_config=RunConfig(
                 name="ray",
-                storage_path=os.path.abspath(run_of),
+                storage_path=os.path.abspath(output_of(further)),
                 failure_config=FailureConfig(max_failures=own.restarts),
             ),
             torch_config=TorchConfig(backend="gloo" if own.cpu else "nccl"),

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from captioner.errors import SourceError
 from captioner.recipe import Pace, Recipe, to_json
 from captioner.registry import build
 from captioner.types import ShardInput
@@ -77,6 +78,7 @@ class RunState:
     bytes_planned: int = 0
     bytes_done: int = 0
     from_journal: int = 0
+    bytes_from_journal: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class RunState:
         self.spent.update(done.spent)
         self.bytes_done += size
         self.from_journal += done.from_journal
+        self.bytes_from_journal += done.bytes_from_journal
         self.unread_in_a_row = self.unread_in_a_row + 1 if (done.reason or "").startswith("source_") else 0
         if self.unread_in_a_row >= UNREAD_IN_A_ROW:
             self.stop(f"{self.unread_in_a_row} shards in a row could not be read ({done.reason}): it is not them", 3)
@@ -134,7 +137,11 @@ def make_plan(recipe: Recipe, input_url: str, versions: dict[str, str], output: 
 def _limited(source: Any, inputs: list[ShardInput], limit: int) -> Iterator[ShardInput]:
     """The first shards, the last of them cut, that together hold `limit` samples."""
     for shard in inputs:
-        count = sum(1 for _ in islice(iter(source.read(shard, open_blob)), limit))
+        try:
+            count = sum(1 for _ in islice(iter(source.read(shard, open_blob)), limit))
+        except SourceError:  # why it does not read is the run's to tell, in its record
+            yield dataclasses.replace(shard, take=limit)
+            continue
         yield dataclasses.replace(shard, take=min(count, limit)) if count >= limit else shard
         limit -= count
         if limit <= 0:
@@ -237,9 +244,10 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
         urls = fleet.wait(access.start_seconds, lambda: state.stop_reason is not None)
         access = dataclasses.replace(access, endpoints=urls)
     job = Job(output=output, run_id=order.plan.run_id, recipe=order.recipe, pace=pace, access=access)
-    workers = start_workers(
-        pace.workers or min(cluster_cpus(fleet.held_cpus if fleet else 0.0), len(state.waiting)), job
-    )
+    there = cluster_cpus(fleet.held_cpus if fleet else 0.0)
+    if pace.workers > there:
+        log.warning("workers wait for CPUs, one each: asked=%d there=%d", pace.workers, there)
+    workers = start_workers(min(pace.workers or there, len(state.waiting)), job)
     seats = [worker for _ in range(pace.open_shards) for worker in workers]
     desk = _Desk(state=state, job=job, seats=seats, fleet=fleet)
     reports = Reports(workers)
@@ -249,7 +257,7 @@ def _dispatch(state: RunState, order: Order, output: str, fleet: Fleet | None, s
         show(state, reports.latest())
         if fleet is not None:
             _look_after(fleet, state, reports)
-    _stop_workers(workers)
+    _stop_workers(list(desk.met.values()))
     desk.take_back(timeout=0)  # what a stopped worker had finished all the same
 
 
@@ -275,6 +283,7 @@ class _Desk:
     running: dict[Any, tuple[Any, ShardInput | None]] = field(default_factory=dict)
     asleep: list[tuple[float, Any]] = field(default_factory=list)
     answered: float = field(default_factory=time.monotonic)
+    met: dict[int, Any] = field(default_factory=dict)  # who has answered: one that found no CPU could not hear a stop
     told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -315,6 +324,7 @@ class _Desk:
             worker, shard = self.running.pop(ref)
             if _settle(self.state, ref, shard, self.job.pace):
                 self.answered = time.monotonic()
+                self.met[id(worker)] = worker
                 self.free.append(worker)
             else:
                 # Its other seats too: what Ray starts again must be told where the engines are before it has a shard.

@@ -128,7 +128,12 @@ def _rows(there: Plan, asked: Plan) -> list[tuple[str, object, object]]:
 def _by_shard(plan: Plan) -> dict[str, Any]:
     value: dict[str, Any] = to_json(plan)
     return value | {
-        "inputs": {each["shard"]: each for each in value["inputs"]},
+        "inputs": {each["shard"]: each | {"members": _by_url(each["members"])} for each in value["inputs"]},
         "recipe": value["recipe"]
         | {name: {part["name"]: part for part in value["recipe"][name]} for name in ("screens", "filters")},
     }
+
+
+def _by_url(members: list[list[Any]]) -> dict[str, list[Any]]:
+    """One object more moves all that come after it: side by side they would all differ, and say nothing."""
+    return {url: rest for url, *rest in members}

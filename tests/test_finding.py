@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from captioner.errors import OutOfService, Refused
+from pipelines import recaption
 from pipelines.recaption import make_plan
 from shards import store as stores
+from shards.blob import Listed
 from shards.finding import find
 from shards.store import absolute
 from tests.corpora import fake_recipe, make_shards, planned, run_here
@@ -96,6 +99,19 @@ def test_a_loop_of_links_is_told_as_one(folder: Path) -> None:
     (folder / "again").symlink_to(folder)
     with pytest.raises(OutOfService, match="loop found"):
         find(str(folder))
+
+
+def test_a_trial_goes_on_behind_a_shard_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_shards(tmp_path / "in", 3, 4)
+
+    def lost(where: str, output: str = "") -> list[Listed]:
+        found = find(where, output)
+        (folder / "00000.tar").unlink()
+        return found
+
+    monkeypatch.setattr(recaption, "find", lost)
+    plan = make_plan(replace(fake_recipe(), limit=5), str(folder), {"recap": "test"})
+    assert [(each.shard, each.take) for each in plan.inputs] == [("00000", 5), ("00001", None), ("00002", 1)]
 
 
 def test_an_input_that_holds_the_output_is_the_same_plan_when_the_run_resumes(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_what_an_earlier_attempt_finished_is_not_asked_again(tmp_path: Path) -> 
         before.add(journal.Entry(row=row))
     before.write()
     done = run_here(recipe, plan, tmp_path / "resumed")
-    assert done[0].from_journal == 3
+    assert done[0].from_journal == 3 and done[0].bytes_from_journal > 0
     assert rows_of(store, "00000") == rows
     assert store.names("journal/") == []
 
@@ -229,6 +229,21 @@ def test_another_recipe_is_refused_field_by_field(tmp_path: Path) -> None:
         run_here(fake_recipe(cut=0.5), planned(fake_recipe(cut=0.5), folder), tmp_path / "out")
     assert caught.value.differences == [("recipe.engine.settings.cut", 0.0, 0.5)]
     assert (tmp_path / "out/plan.json").read_bytes() == before
+
+
+def test_a_picture_more_in_a_folder_is_named_and_not_all_its_neighbours(tmp_path: Path) -> None:
+    recipe = replace(fake_recipe(), source=part(SOURCES, "folder", pictures_per_shard=300))
+    for number in range(200):
+        (tmp_path / f"{number:03d}.jpg").write_bytes(b"x")
+    before = planned(recipe, tmp_path)
+    (tmp_path / "000a.jpg").write_bytes(b"y")
+    after = planned(recipe, tmp_path)
+    store = Store(str(tmp_path / "out"))
+    plans.enter(store, before)
+    with pytest.raises(PlanMismatch) as mismatch:
+        plans.enter(store, after)
+    names = [name.rpartition("/")[2] for name, _, _ in mismatch.value.differences]
+    assert names == ["inputs.pictures-00000.etag", "000a.jpg", "inputs.pictures-00000.size"]
 
 
 def test_a_shard_more_in_the_input_is_another_plan(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.errors import SourceError
+from captioner.errors import Refused, SourceError
 from shards.finding import find
 from shards.probe import probe
 from shards.store import Store, open_blob
@@ -72,6 +72,18 @@ def test_inputs_are_found_by_prefix_glob_and_name(bucket: str) -> None:
     assert len(find(f"{bucket}/found")) == 3
     assert [found.url for found in find(f"{bucket}/found/a/*.tar")] == [f"{store.url}/a/{n}.tar" for n in (0, 1)]
     assert [found.url for found in find(f"{bucket}/found/b/0.tar")] == [f"{store.url}/b/0.tar"]
+
+
+def test_a_list_files_lines_are_looked_up_one_by_one_and_a_lost_one_is_told(bucket: str) -> None:
+    store = Store(f"{bucket}/listed")
+    for name in ("a/0.tar", "a/1.tar", "b [1]/2.tar"):
+        store.create(name, b"12")
+    store.create("some.lst", f"{store.url}/a/1.tar\r\n{store.url}/b [1]/\r\n".encode())
+    store.create("lost.lst", f"{store.url}/a/1.tar\n{store.url}/a/9.tar\n".encode())
+    everything = find(f"{store.url}/")
+    assert find(f"{store.url}/some.lst") == [each for each in everything if each.url.endswith(("/1.tar", "/2.tar"))]
+    with pytest.raises(Refused, match=r"1 of its 2 lines, such as '.*a/9\.tar'"):
+        find(f"{store.url}/lost.lst")
 
 
 def test_a_whole_run_as_a_user_starts_it(bucket: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipelines.options import Dataset, options_class, recipe_from
 from pipelines.preflight import plan
 from pipelines.recap_clips import CLIPS
 from pipelines.recap_datacomp import DATACOMP
+from pipelines.recap_folder import FOLDER
 from shards.plan import plan_for
 from tests.corpora import make_shards
 
@@ -41,6 +42,18 @@ def test_frames_that_no_model_takes_are_refused_in_the_words_of_the_command_line
     with pytest.raises(Refused, match=f"--frames.{option} {value}: ") as refused:
         planned(CLIPS, f"--frames.{option}", value)
     assert "FrameBudget" not in str(refused.value)
+
+
+def test_a_source_of_clips_is_no_setting_of_a_recipe_for_pictures() -> None:
+    with pytest.raises(Refused, match=r"recap_clips\.py clips"):
+        planned(FOLDER, "--source.kind", "video")
+
+
+def test_the_help_says_what_each_setting_of_frames_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tyro.cli(options_class(CLIPS), args=["--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--frames.reader {pyav,decord}" in said and "Frames looked at of each second" in said
 
 
 @pytest.mark.parametrize(

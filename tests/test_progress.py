@@ -46,8 +46,18 @@ def test_a_shard_that_was_committed_since_the_report_counts_once() -> None:
 
 def test_samples_from_the_journal_do_not_count_as_speed() -> None:
     begun = state(done=0, planned=1000)
-    begun.from_journal = 3
-    assert 0.0 <= Gauge().moment(begun, [report(captioned=3)]).rate < 0.01
+    told = report(captioned=3)
+    told.open[0].from_journal, told.open[0].bytes_from_journal = 3, 300
+    moment = Gauge().moment(begun, [told])
+    assert 0.0 <= moment.rate < 0.01 and moment.share == 0.3
+    assert moment.eta_seconds is None, "nothing was captioned yet, and nobody knows how long that takes"
+
+
+def test_what_an_earlier_start_captioned_promises_no_early_end() -> None:
+    begun = state(done=800, planned=1000)
+    begun.bytes_from_journal = 700
+    moment = Gauge().moment(begun, [])
+    assert moment.eta_seconds is not None and 19 < moment.eta_seconds < 21
 
 
 def test_nothing_is_promised_before_anything_is_known() -> None:

@@ -59,10 +59,18 @@ def test_a_names_brackets_are_no_markup_and_a_long_one_stays_whole(run: Run, com
     name = f"commits/[/b] {'x' * 100}.json" if command is RepairCommand else "data/[/b] [red]x.tar"
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_bytes(b"")
-    command_line = {"older_than_hours": -1.0} if command is GcCommand else {}
+    command_line = {"older_than_hours": 0.0} if command is GcCommand else {}
     console = Console(file=io.StringIO(), width=80)
     command(out=str(out), **command_line).run(console)
     assert name in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_name_that_the_terminal_cannot_spell_is_escaped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, out = run
+    (out / "data/ü.tar").write_bytes(b"")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    said = recap("gc", str(out), "--older-than-hours", "0")
+    assert said.returncode == 0 and "data/\\xfc.tar" in said.stdout, said.stderr
 
 
 def test_damaged_records_and_manifests_are_all_named(run: Run) -> None:

@@ -22,12 +22,18 @@ from tests.processes import all_gone, datacomp, descendants, recap, run
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run over three shards of twenty."""
+    """A finished run over three shards of twenty, which asked for more workers than any machine has CPUs."""
     folder = tmp_path_factory.mktemp("run")
     make_shards(folder / "in", 3, 20)
-    finished = run(*datacomp(folder / "in", folder / "out"))
+    finished = run(*datacomp(folder / "in", folder / "out", "--pace.workers", "9999"))
     assert finished.returncode == 0, finished.stderr
+    (folder / "said").write_text(finished.stderr)
     return folder
+
+
+def test_workers_that_no_cpu_is_there_for_are_told_of_and_not_waited_for(corpus: Path) -> None:
+    # Each of them was once asked to stop, and 20 s were waited for an answer.
+    assert "workers wait for CPUs, one each: asked=9999" in (corpus / "said").read_text()
 
 
 def test_a_run_ends_with_a_manifest_that_verifies(corpus: Path) -> None:

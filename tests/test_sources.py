@@ -339,6 +339,7 @@ def test_a_folder_of_pictures_is_read_with_its_sidecars(tmp_path: Path) -> None:
         "v1.0/a.txt": b"a dog",
         "v1.0/a.json": b'{"url": "https://e.org/a"}',
         "b.PNG": b"2",
+        "b.TXT": b"a cat",
         "b.jpg": b"3",
         "b.x.jpg": b"4",
         "b_x.jpg": b"5",
@@ -357,6 +358,7 @@ def test_a_folder_of_pictures_is_read_with_its_sidecars(tmp_path: Path) -> None:
         "url": "https://e.org/a",
         "sidecar": {"url": "https://e.org/a"},
     }
+    assert rows["b"].meta["caption"] == "a cat"  # type: ignore[union-attr]
     assert sorted(row.media for row in good(rows.values())) == sorted([IMAGE, b"2", b"3", b"4", b"5"])
     assert broken(rows.values()) == [("c", "member_too_large")]
     assert all(row.member_offset is None for row in rows.values())

@@ -71,14 +71,20 @@ def _extension(url: str) -> str:
     return posixpath.splitext(url)[1][1:].lower()
 
 
+def _beside(url: str) -> dict[str, tuple[str, str]]:
+    """Where a picture's neighbours may stand, by extension; of two spellings the last counts. In tars case is nothing
+    either."""
+    stem = posixpath.splitext(url)[0]
+    return {ext: (f"{stem}.{ext.upper()}", f"{stem}.{ext}") for ext in USED}
+
+
 def _root(urls: list[str]) -> str:
     """The deepest folder that holds all of them, with its closing slash."""
     return posixpath.commonprefix([posixpath.dirname(url) + "/" for url in urls]).rpartition("/")[0] + "/"
 
 
 def _shard(name: str, root: str, pictures: list[str], found: dict[str, Listed]) -> ShardInput:
-    stems = [posixpath.splitext(url)[0] for url in pictures]
-    beside = {f"{stem}.{ext}" for stem in stems for ext in USED}
+    beside = {each for url in pictures for spelt in _beside(url).values() for each in spelt}
     members = [found[url] for url in sorted(beside.intersection(found).union(pictures))]
     pinned = tuple((one.url, one.size, one.etag) for one in members)
     etag = hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
@@ -124,8 +130,7 @@ class FolderReading:
             return self._broken(shown, "bad_member_name", "an unclean path, too long, or not UTF-8")
         if size > self.max_member_bytes:
             return self._broken(key, "member_too_large", f"{size} bytes, at most {self.max_member_bytes} are held")
-        stem = posixpath.splitext(url)[0]
-        beside = {ext: f"{stem}.{ext}" for ext in USED if f"{stem}.{ext}" in members}
+        beside = {ext: each for ext, spelt in _beside(url).items() for each in spelt if each in members}
         sidecars = {ext: self._sidecar(url, *members[url]) for ext, url in beside.items()}
         meta, flags = meta_and_flags(sidecars, self.meta_of)
         media, large = self._media(url, size, etag)

@@ -11,10 +11,17 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the `train` extra")
 
+from pipelines.recap_train import output_of
 from tests.trainer.runs import alike, words
 from trainer import checkpoint
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("spelt", [["--output", "runs/a"], ["--output=runs/a"], ["--stage", "1", "--output=runs/a"]])
+def test_the_ranks_share_the_runs_folder_however_it_is_spelt(spelt: list[str]) -> None:
+    assert output_of(spelt) == "runs/a"
+    assert output_of(["--stage", "1"]) == "."
 
 
 @pytest.mark.timeout(600)  # Ray, and torch in each of its processes: half a minute of two cores, more if they are busy
