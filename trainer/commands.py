@@ -29,7 +29,7 @@ from trainer.describe import MODELS, describe
 from trainer.evaluate import Score, score
 from trainer.image_size import MODES
 from trainer.loop import Trainer
-from trainer.options import Training, guided, job_of, run_folder, source_of, stage_of
+from trainer.options import Training, guided, job_of, refuse_nonsense, run_folder, source_of, stage_of
 from trainer.parallel import accelerator_for, lanes_of, ranks
 from trainer.words import Words
 
@@ -77,16 +77,17 @@ def described(told: Description) -> dict[str, object]:
 
 def trained(options: Training, console: Console) -> int:
     """Begin a stage or go on with it. Raises RecapError."""
+    refuse_nonsense(options)
     stage, run = guided(stage_of(options.stage), options.teacher), run_folder(options)
     there = checkpoint.latest(run)
-    if there is not None and there.told["complete"]:
-        console.print(f"{stage.name} is done: {there.folder}", highlight=False)
-        return 0
     source = there.folder if there is not None else checkpoint.model_folder(source_of(options))
     words, fields = Words(source), start.overrides(options.model_config)
     with ranks() as (rank, world), ClipDecoders(options.threads) as clips:
         patch = start.CONFIGS[stage.family]().patch_side
         job = job_of(options, words, patch, world, there, clips)
+        if there is not None and there.told["complete"]:
+            console.print(f"{stage.name} is done: {there.folder}", highlight=False)
+            return 0
         mine = lanes_of(rank, world, job.order.lanes)
         accelerator = accelerator_for(options.parallel, options.precision, len(mine))
         fields = {"image_token_id": words.image_token_id} | fields
@@ -94,7 +95,7 @@ def trained(options: Training, console: Console) -> int:
             fields["teacher_width"] = SiglipVisionConfig.from_pretrained(options.teacher).hidden_size
         torch.manual_seed(options.seed)  # fresh tensors are the same on all ranks
         model = start.going(job.stage, source, fields, resumed=there is not None)
-        model.set_attn_implementation(options.attention)
+        start.attend(model, options.attention)
         if options.checkpointing:
             model.activation_checkpointing_enable()
         trainer = Trainer(job, accelerator, model, words, console)

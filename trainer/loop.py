@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor, nn
 
-from captioner.errors import CorruptState, PlanMismatch
+from captioner.errors import CorruptState, PlanMismatch, Refused
 from captioner.recipe import differences, to_json
 from trainer import checkpoint, manners, state
 from trainer.checkpoint import Checkpoint
@@ -116,7 +116,7 @@ class Trainer:
 
     @property
     def complete(self) -> bool:
-        return self.seen.samples >= self.job.stage.samples * self.job.stage.epochs
+        return self.seen.samples >= self.job.stage.all_samples
 
     def resume(self, there: Checkpoint) -> None:
         """Go on behind a checkpoint of this job whose weights the model has. Raises CorruptState."""
@@ -158,6 +158,11 @@ class Trainer:
         counts = [sum(batch.targets for batch in batches), sum(batch.samples for batch in batches)]
         counts += [sum(batch.ids_1T.shape[1] for batch in batches), sum(sum(batch.bad.values()) for batch in batches)]
         targets, samples, tokens, bad = summed(torch.tensor(counts, device=self.accelerator.device)).tolist()
+        if not self.seen.step and samples >= (whole := self.job.stage.all_samples):
+            raise Refused(
+                f"one step takes {samples:,} samples and {self.job.stage.name} has {whole:,}: its only step would have "
+                "the first one's learning rate, 0. A smaller --batch or fewer --rows would be right"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         total, norm, flops = torch.zeros((), device=self.accelerator.device), 0.0, 0.0

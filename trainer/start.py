@@ -50,6 +50,14 @@ def going(stage: Stage, folder: str | Path, fields: Mapping[str, object], resume
     return model
 
 
+def attend(model: PreTrainedModel, attention: str) -> None:
+    """Raises Refused for an attention that transformers does not know, or that is not installed."""
+    try:
+        model.set_attn_implementation(attention)
+    except (ValueError, ImportError) as error:
+        raise Refused(f"--attention {attention}: {error}") from error
+
+
 def own(stage: Stage, fields: Mapping[str, object]) -> dict[str, object]:
     """ELVA merges from the stage that says so."""
     return dict(fields) | ({"merging": stage.merging} if stage.family == "elva" else {})

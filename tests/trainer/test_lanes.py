@@ -239,7 +239,9 @@ def test_a_feed_with_nothing_that_fits_says_so(out: Path) -> None:
         Loader([open_feed(str(out))], reader(), replace(ORDER, lanes=52))
 
 
-@pytest.mark.parametrize("word", ["nothing=x", "web:0=x", "llava=/no/such.json", "/no/such/corpus"])
+@pytest.mark.parametrize(
+    "word", ["nothing=x", "web:0=x", "web:.=x", "web:1.2.3=x", "llava=/no/such.json", "/no/such/corpus"]
+)
 def test_a_feed_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(Refused):
         open_feed(word)

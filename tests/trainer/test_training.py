@@ -180,3 +180,58 @@ def test_a_run_goes_on_with_a_teacher_that_was_moved(yard: Path, begun: list[str
 def test_what_does_not_fit_is_refused_with_what_would(yard: Path, wrong: list[str], right: str) -> None:
     with pytest.raises(Refused, match=right):
         train([*words(yard, "1"), *(str(yard / "llm") if word == "LLM" else word for word in wrong)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("--threads 0", "--threads 0: 1 or more"),
+        ("--log-every 0", "--log-every 0: 1 or more"),
+        ("--save-every 0", "--save-every 0: 1 or more"),
+        ("--ahead 0", "--ahead 0: 1 or more"),
+        ("--block 0", "--block 0: 1 or more"),
+        ("--keep 0", "--keep 0: 1 or more"),
+        ("--rows -1", "--rows -1: 0 or more"),
+        ("--budget -5", "--budget -5: 0 or more"),
+        ("--epochs -1", "--epochs -1: 0 or more"),
+        ("--peak-lr nan", "--peak-lr nan: 0 or more"),
+        ("--max-side -4", "--max-side -4: 0 or more"),
+        ("--hold-out -1", r"--hold-out -1\.0: 0 or more"),
+        ("--hold-out 1", "leaves nothing to train on"),
+        ("--precision fp16", "no --precision 'fp16'; there is bf16, fp32"),
+        ("--attention nonsense", "--attention nonsense: "),
+        ("--data web:0.3=OUT", "a weight for each, or for none"),
+        ("--budget 4096", "one step takes .* samples and eve-v2-1 has 64: .* fewer --rows"),
+    ],
+)
+def test_an_option_that_no_training_can_have_is_refused(yard: Path, tmp_path: Path, wrong: str, right: str) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path, "--stop-after", "1")
+    with pytest.raises(Refused, match=right):
+        train([*told, *wrong.replace("OUT", str(yard / "out")).split()])
+    assert checkpoint.latest(tmp_path / "eve-v2-1") is None
+
+
+def test_a_stage_that_is_done_is_not_done_by_another_recipe(yard: Path, whole: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "whole")
+    train(told)
+    with pytest.raises(PlanMismatch, match=r"stage\.peak_lr: there 0\.001, asked 0\.5"):
+        train([*told, "--peak-lr", "0.5"])
+
+
+def test_a_stage_does_not_start_from_one_that_was_stopped_unless_it_is_told_to(yard: Path, tmp_path: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path)
+    train([*told, "--stop-after", "2"])
+    after = words(yard, "2.1a", "--output", tmp_path, "--stop-after", 1)
+    with pytest.raises(Refused, match="stage eve-v2-1 is not done, it stands at step 2"):
+        train(after)
+    train([*after, "--start", str(tmp_path / "eve-v2-1")])
+    assert len(losses(tmp_path / "eve-v2-2.1a")) == 1
+
+
+def test_a_training_goes_on_although_the_files_of_an_older_checkpoint_are_gone(yard: Path, tmp_path: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path, "--save-every", "1")
+    train([*told, "--stop-after", "2"])
+    oldest = checkpoint.read(checkpoint.published(tmp_path / "eve-v2-1")[0])
+    (oldest.folder / "model.safetensors").unlink()
+    train([*told, "--stop-after", "1"])
+    assert len(losses(tmp_path / "eve-v2-1")) == 3
