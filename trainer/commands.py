@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ from trainer.describe import MODELS, describe
 from trainer.evaluate import Score, score
 from trainer.image_size import MODES
 from trainer.loop import Trainer
+from trainer.manners import of as manners_of
 from trainer.options import Training, guided, job_of, refuse_nonsense, run_folder, source_of, stage_of
 from trainer.parallel import accelerator_for, lanes_of, ranks
+from trainer.templates import IMAGE, forbidden
 from trainer.words import Words
 
 FAILED_PICTURES = 1
@@ -136,9 +139,13 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     """`recap eval`. Raises RecapError."""
     quiet()
     options = tyro.cli(Evaluation, args=words, prog="recap eval")
+    if options.group < 1 or options.limit < 1 or not 0 <= options.hold_out <= 1:
+        raise Refused("--group and --limit of 1 or more, and a --hold-out from 0 to 1, would be right")
     speaker = Speaker(options.model)
-    manners = speaker.manners
-    stage = stage_of(options.stage or ("3" if manners.family == "eve-v2" else "elva-3"))
+    stage = stage_of(options.stage or ("3" if speaker.manners.family == "eve-v2" else "elva-3"))
+    if stage.family != speaker.manners.family:
+        raise Refused(f"--stage {options.stage} is of {stage.family}, and the model of {speaker.manners.family}")
+    manners = manners_of(stage) if options.stage else speaker.manners
     pictures = dataclasses.replace(stage.pictures, mode=manners.mode, max_side=manners.max_side)
     stage = dataclasses.replace(stage, template=manners.template, pictures=pictures)
     reader = Reader(
@@ -164,7 +171,7 @@ def show(console: Console, scores: dict[str, Score]) -> None:
     """A table, a line each feed."""
     table = Table(title="Which texts fit their pictures", title_justify="left")
     for name in ("texts", "pairs", "loss", "without picture", "own text found", "own picture found", "chance"):
-        table.add_column(name, justify="left" if name == "texts" else "right")
+        table.add_column(name, justify="left" if name == "texts" else "right", overflow="fold")
     for name, each in scores.items():
         found = (f"{each.text_of_picture:.0%}", f"{each.picture_of_text:.0%}", f"{1 / each.group:.0%}")
         table.add_row(name, str(each.pairs), f"{each.loss:.3f}", f"{each.blind:.3f}", *found)
@@ -192,12 +199,18 @@ def caption(words: Sequence[str], console: Console) -> int:
     """`recap caption`: a caption a line on stdout; 1 if a picture could not be read. Raises RecapError."""
     quiet()
     options = tyro.cli(Captioning, args=words, prog="recap caption")
+    if not options.pictures:
+        raise Refused("no picture: recap caption PICTURE … --model CHECKPOINT would be right")
+    if options.max_tokens < 1 or not 0 <= options.temperature < math.inf:
+        raise Refused("--max-tokens of 1 or more and a --temperature of 0 or more would be right")
+    if found := forbidden(options.question.replace(IMAGE, "")):
+        raise Refused(f"--question holds {found!r}, which would be read as a mark of the template")
     speaker, code = Speaker(options.model, options.device, options.mode), 0
     sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
     for path in options.pictures:
         try:
             said = speaker.answer([path.read_bytes()], options.question, sampling)
-            print(said.text if len(options.pictures) == 1 else f"{path}\t{said.text}")
+            print(said.text if len(options.pictures) == 1 else f"{path}\t{' '.join(said.text.split())}")
         except (MediaError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             code = FAILED_PICTURES

@@ -107,6 +107,25 @@ def test_a_teacher_guides_elva_and_its_guide_learns_too(yard: Path) -> None:
         train(words(yard, "elva-3", "--teacher", yard / "teacher", data=talks))
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "parts"),
+    [({"moe_part": "mlp"}, {}, "mlp"), ({"ffn_increment": True}, {"ffn_increment": True}, "")],
+    ids=["EVEv1.5, said once", "EVEv1.2"],
+)
+def test_the_paper_s_ablations_train(
+    yard: Path, tmp_path: Path, first: dict[str, object], then: dict[str, object], parts: str
+) -> None:
+    for stage, fields in (("1", first), ("2.1a", then)):
+        (tmp_path / "fields.json").write_text(json.dumps({"mm_hidden_size": 16} | fields))
+        own = ["--output", tmp_path, "--model-config", tmp_path / "fields.json", "--samples", 24]
+        train(words(yard, stage, "--llm", yard / "llm", *own))
+    newest = checkpoint.latest(tmp_path / "eve-v2-2.1a")
+    assert newest is not None and newest.told["complete"]
+    assert json.loads((newest.folder / "config.json").read_text())["moe_part"] == parts
+    copies = {name for name in weights(tmp_path / "eve-v2-2.1a") if group(name) == "vision"}
+    assert copies and all("mlp" in name for name in copies)
+
+
 def test_a_checkpoint_is_safetensors_and_json_and_says_what_it_saw(yard: Path, whole: Path) -> None:
     newest = checkpoint.latest(whole)
     assert newest is not None and newest.told["complete"] and not checkpoint.damaged(newest)
@@ -173,13 +192,16 @@ def test_a_run_goes_on_with_a_teacher_that_was_moved(yard: Path, begun: list[str
         (["--stage", "9"], "no stage '9'; there is eve-v2-1"),
         (["--stage", "1"], "give --llm"),
         (["--stage", "2.1a", "--output", "/nowhere"], "no model at /nowhere/eve-v2-1"),
+        (["--stage", "1", "--llm", "LLM", "--model-config", "TYPO"], "no model here has moe_prt in its config"),
         (["--stage", "1", "--output", "s3://bucket/x"], "checkpoints go to a disk"),
         (["--stage", "1", "--llm", "LLM", "--pictures", "huge"], "there is fixed-area-800"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_would(yard: Path, wrong: list[str], right: str) -> None:
+    (yard / "typo.json").write_text('{"moe_prt": "mlp"}')
+    places = {"LLM": str(yard / "llm"), "TYPO": str(yard / "typo.json")}
     with pytest.raises(Refused, match=right):
-        train([*words(yard, "1"), *(str(yard / "llm") if word == "LLM" else word for word in wrong)])
+        train([*words(yard, "1"), *(places.get(word, word) for word in wrong)])
 
 
 @pytest.mark.parametrize(
