@@ -17,10 +17,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
-from captioner.errors import OutOfService
+from captioner.errors import OutOfService, RecapError, Refused
 from captioner.registry import load
 from pipelines.actors import default_address, ray_cluster
 from pipelines.cli import ABOVE
+
+OUTPUT_OF = {"train": "trainer.commands:output_of"}  # what the words say, read before Ray starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +50,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start the ranks and wait for them. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     own, further = tyro.cli(Workers, args=words, return_unknown_args=True)
-    run_of = next((further[at + 1] for at, word in enumerate(further[:-1]) if word == "--output"), ".")
-    with ray_cluster(own.address or default_address()):
+    try:
+        fit(own, further)
+    except RecapError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def fit(own: Workers, further: list[str]) -> None:
+    """Raises Refused for words that no rank would take, before any is started; OutOfService where the ranks failed."""
+    if own.workers < 1 or own.restarts < 0:
+        raise Refused("--workers of 1 or more and --restarts of 0 or more would be right")
+    output_of: Any = load(OUTPUT_OF, "train")
+    output, address = os.path.expanduser(output_of(further)), own.address or default_address()
+    if address == "auto" and not os.path.isabs(output):
+        raise Refused(f"--output {output} is relative to Ray's copy of the working directory: give a whole path")
+    with ray_cluster(address):
         trainer = TorchTrainer(
             rank,
             train_loop_config={"words": further},
             scaling_config=ScalingConfig(num_workers=own.workers, use_gpu=not own.cpu),
             run_config=RunConfig(
                 name="ray",
-                storage_path=os.path.abspath(run_of),
+                storage_path=os.path.abspath(output),
                 failure_config=FailureConfig(max_failures=own.restarts),
             ),
             torch_config=TorchConfig(backend="gloo" if own.cpu else "nccl"),
@@ -65,7 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trainer.fit()
         except ray.train.TrainingFailedError as error:
             raise OutOfService(f"the ranks failed: {error}") from error
-    return 0
 
 
 if __name__ == "__main__":

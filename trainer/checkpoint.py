@@ -134,12 +134,22 @@ def model_folder(where: str | Path) -> Path:
     raise Refused(f"no model at {path}: a folder with config.json, or a training run with a checkpoint")
 
 
+def told_of(folder: Path) -> Checkpoint | None:
+    """The published checkpoint that a folder of weights is; None for other weights. Raises CorruptState."""
+    manifest = _manifest(folder)
+    there = read(manifest) if manifest.is_file() else None
+    return there if there is not None and there.told["folder"] == folder.name else None
+
+
+def _manifest(folder: Path) -> Path:
+    return folder.parent / f"{folder.name.partition('-')[0]}.json"
+
+
 def identity(folder: Path) -> tuple[str, str]:
     """(model, revision): the stage and step of a published checkpoint and its manifest's sha256; of other weights the
     folder's name, and a sha256 of its config and the names and lengths of its files."""
-    manifest = folder.parent / f"{folder.name.partition('-')[0]}.json"
-    if manifest.is_file() and (told := read(manifest).told)["folder"] == folder.name:
-        return f"{told['job']['stage']['name']}@{told['step']}", commits.sha256_of(manifest.read_bytes())
+    if (there := told_of(folder)) is not None:
+        return f"{there.told['job']['stage']['name']}@{there.step}", commits.sha256_of(_manifest(folder).read_bytes())
     files = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
     return folder.name, commits.sha256_of((folder / "config.json").read_bytes() + canonical(files))
 

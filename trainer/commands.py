@@ -24,7 +24,7 @@ from captioner.types import Sampling
 from trainer import checkpoint, start
 from trainer.answer import Speaker
 from trainer.data.clips import ClipDecoders, Look
-from trainer.data.entries import Reader
+from trainer.data.entries import Feed, Reader
 from trainer.data.feeds import open_feed
 from trainer.describe import MODELS, describe
 from trainer.evaluate import Score, score
@@ -63,8 +63,20 @@ def train(words: Sequence[str], console: Console) -> int:
         told = tyro.cli(Description, args=words, prog="recap train")
         print(json.dumps(described(told), indent=2))
         return 0
+    return trained(training(words), console)
+
+
+def training(words: Sequence[str]) -> Training:
     summary = f"{Training.__doc__}\n\nOr: recap train --describe MODEL [--size WxH --max-side N --mode MODE]"
-    return trained(tyro.cli(Training, args=words, prog="recap train", description=summary), console)
+    return tyro.cli(Training, args=words, prog="recap train", description=summary)
+
+
+def output_of(words: Sequence[str]) -> str:
+    """The --output that `recap train` is told, without doing it. Raises Refused for wrong words."""
+    options = training(words)
+    refuse_nonsense(options)
+    run_folder(options)
+    return options.output
 
 
 def described(told: Description) -> dict[str, object]:
@@ -159,12 +171,23 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     with ClipDecoders(1) as clips:
         look = Look(images=options.images, frames=manners.frames, side=2 * manners.max_side, clips=clips)
         feeds = [open_feed(word, look) for word in options.data]
+        refuse_seen(checkpoint.told_of(checkpoint.model_folder(options.model)), feeds, options.hold_out)
         scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
     if options.json:
         print(json.dumps({name: dataclasses.asdict(each) for name, each in scores.items()}))
     else:
         show(console, scores)
     return 0
+
+
+def refuse_seen(there: checkpoint.Checkpoint | None, feeds: list[Feed], hold_out: float) -> None:
+    """Raises Refused where samples are to be judged as held out, and the checkpoint's stage was trained on them."""
+    if there is None or hold_out <= (left_out := there.told["job"]["hold_out"]):
+        return
+    seen = {each["name"].partition("=")[2] for each in there.told["job"]["feeds"]}
+    for feed in feeds:
+        if feed.name.partition("=")[2] in seen:
+            raise Refused(f"--hold-out {hold_out}: the model was trained on {feed.name} with --hold-out {left_out}")
 
 
 def show(console: Console, scores: dict[str, Score]) -> None:

@@ -152,3 +152,12 @@ def test_an_evaluation_tells_new_captions_from_alt_texts(
         assert each["pairs"] == 4 and each["loss"] > 0 and each["blind"] > 0
         assert 0 <= each["text_of_picture"] <= 1 and 0 <= each["picture_of_text"] <= 1
     assert recap([*told, "--limit", "1", "--group", "2"]) == 2, "not one whole group"
+
+
+def test_what_a_model_was_trained_on_is_not_judged_as_held_out(
+    yard: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["eval", "--model", str(whole), "--limit", "2", "--group", "2", "--json", "--data"]
+    assert recap([*told, f"web={yard / 'out'}", "--hold-out", "0.5"]) == 2
+    assert f"was trained on web={yard / 'out'} with --hold-out 0.0" in capsys.readouterr().err
+    assert recap([*told, f"web={yard / 'out'}"]) == 0, "unless it is asked for"
