@@ -115,6 +115,12 @@ class Trainer:
         return learning_rate(self.job.stage, self.seen.samples / self.job.stage.batch)
 
     @property
+    def steps(self) -> int:
+        """About how many there will be, by what a step has taken so far: rows hold more or less than --batch says."""
+        along = min(1.0, self.seen.samples / self.job.stage.all_samples)
+        return round(self.seen.step / along) if along else self.job.stage.steps
+
+    @property
     def complete(self) -> bool:
         return self.seen.samples >= self.job.stage.all_samples
 
@@ -146,7 +152,7 @@ class Trainer:
                 losses.append(self.step(batches))
                 board.step(self.seen.step, losses[-1], rate, self.meter.means)
                 if self.seen.step % job.log_every == 0 or self.complete:
-                    board.tell(self.seen.step, job.stage.steps, rate, self.meter.means)
+                    board.tell(self.seen.step, self.steps, rate, self.meter.means)
                 if self.seen.step % job.save_every == 0:
                     self.last = self.save()
         if self.last is None or self.last.step != self.seen.step:

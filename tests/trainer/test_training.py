@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -12,12 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the `train` extra")
 
+from rich.console import Console  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from captioner.errors import CorruptState, PlanMismatch, Refused  # noqa: E402
 from tests.trainer import made  # noqa: E402
 from tests.trainer.runs import LONG, alike, forked, on_two, same, train, weights, words  # noqa: E402
-from trainer import checkpoint  # noqa: E402
+from trainer import checkpoint, commands  # noqa: E402
 from trainer.meter import losses  # noqa: E402
 from trainer.recipes import STAGES  # noqa: E402
 from trainer.stage import group  # noqa: E402
@@ -29,6 +31,14 @@ def test_a_training_that_stopped_goes_on_with_the_same_losses(yard: Path, whole:
         train([*told, "--stop-after", "2"])
     same(yard / "parts/eve-v2-1", whole)
     assert len(losses(whole)) >= 5
+
+
+def test_the_console_tells_how_many_steps_there_will_be_by_those_there_were(yard: Path, tmp_path: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path, "--batch", 4, "--log-every", 1)
+    said = io.StringIO()
+    assert commands.train(told, Console(file=said, width=200)) == 0
+    count = len(losses(tmp_path / "eve-v2-1"))
+    assert f"step {count}/~{count}  " in said.getvalue(), "by the batch alone it would be 16"
 
 
 def test_a_training_that_was_killed_loses_nothing_but_the_steps_since_its_checkpoint(yard: Path, whole: Path) -> None:
