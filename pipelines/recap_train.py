@@ -17,10 +17,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
-from captioner.errors import OutOfService
+from captioner.errors import OutOfService, Refused
 from captioner.registry import load
 from pipelines.actors import default_address, ray_cluster
 from pipelines.cli import ABOVE, guarded
+
+OUTPUT_OF = {"train": "trainer.commands:output_of"}  # what the words say, read before Ray starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,25 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start the ranks and wait for them. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     own, further = tyro.cli(Workers, args=words, return_unknown_args=True)
-    return guarded(lambda: _train(own, further))
+    return guarded(lambda: fit(own, further))
 
 
-def output_of(words: Sequence[str]) -> str:
-    """The --output of `recap train`, spelt in either way; where it has none, here."""
-    pairs = zip(words, [*words[1:], "."], strict=True)
-    given = [after if word == "--output" else word for word, after in pairs if word.partition("=")[0] == "--output"]
-    return given[-1].removeprefix("--output=") if given else "."
-
-
-def _train(own: Workers, further: list[str]) -> int:
-    with ray_cluster(own.address or default_address()):
+def fit(own: Workers, further: list[str]) -> int:
+    """Raises Refused for words that no rank would take, before any is started; OutOfService where the ranks failed."""
+    if own.workers < 1 or own.restarts < 0:
+        raise Refused("--workers of 1 or more and --restarts of 0 or more would be right")
+    output_of: Any = load(OUTPUT_OF, "train")
+    output, address = os.path.expanduser(output_of(further)), own.address or default_address()
+    if address == "auto" and not os.path.isabs(output):
+        raise Refused(f"--output {output} is relative to Ray's copy of the working directory: give a whole path")
+    with ray_cluster(address):
         trainer = TorchTrainer(
             rank,
             train_loop_config={"words": further},
             scaling_config=ScalingConfig(num_workers=own.workers, use_gpu=not own.cpu),
             run_config=RunConfig(
                 name="ray",
-                storage_path=os.path.abspath(output_of(further)),
+                storage_path=os.path.abspath(output),
                 failure_config=FailureConfig(max_failures=own.restarts),
             ),
             torch_config=TorchConfig(backend="gloo" if own.cpu else "nccl"),

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
-from captioner.media.header import read_header
+from captioner.errors import Refused
+from captioner.registry import UnknownPart
 from captioner.types import Sampling
 from trainer import checkpoint, manners, weights
 from trainer.data.pixels import normalised, stacked
+from trainer.image_size import MODES, size_told
 from trainer.templates import ASSISTANT, IMAGE, SYSTEM, Piece, asked, encode
 from trainer.words import Words
 
@@ -35,17 +38,33 @@ def pieces(template: str, question: str) -> list[Piece]:
     return [*opening, Piece(text=ASSISTANT, supervised=False)]
 
 
+def device_named(name: str) -> torch.device:
+    """By default the first GPU, if there is one. Raises Refused for a device that this machine has not."""
+    device = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise Refused(f"no device {device!r} here: {error}") from error
+
+
 class Speaker:
     """A checkpoint, or a run's newest, on a device: by default the first GPU, if there is one. mode: of image_size, for
     pictures that shall be sized otherwise than the checkpoint says. Raises Refused, CorruptState."""
 
     def __init__(self, model: str | Path, device: str = "", mode: str = "") -> None:
+        if mode and mode not in MODES:
+            raise UnknownPart(f"no mode {mode!r}; there is {', '.join(MODES)}")
         folder = checkpoint.model_folder(model)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
         dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.words, said = Words(folder), manners.read(folder)
         self.manners = replace(said, mode=mode or said.mode)
-        self.model: Any = weights.load(folder, dtype).to(self.device).eval()
+        try:
+            self.model: Any = weights.load(folder, dtype).to(self.device).eval()
+        except (ValueError, OSError) as error:
+            raise Refused(f"{folder} holds no model that `recap train` made: {error}") from error
+        # What is asked is all that counts: Qwen2.5's generation_config.json punishes repetition, of greedy words too.
+        self.model.generation_config = GenerationConfig()
         self.patch = self.model.config.patch_side
 
     def pixels(self, frames: Sequence[bytes]) -> torch.Tensor:
@@ -57,8 +76,7 @@ class Speaker:
         taken = (
             frames if len(frames) <= most else [frames[len(frames) * (2 * at + 1) // (2 * most)] for at in range(most)]
         )
-        header = read_header(taken[0])
-        grid = self.manners.grid((header.width, header.height), self.patch)
+        grid = self.manners.grid(size_told(taken[0]), self.patch)
         seen = normalised(stacked(taken, grid, self.patch).to(self.device), self.model.dtype)
         return seen if self.manners.family == "elva" else seen[0]
 

@@ -72,17 +72,26 @@ def published(run: Path) -> list[Path]:
     return sorted((run / FOLDER).glob("[0-9]*.json"))
 
 
-def read(manifest: Path) -> Checkpoint:
-    """Raises CorruptState for a manifest that is none, or whose files are gone or of another length."""
+def named(manifest: Path) -> Checkpoint:
+    """What a manifest says, whether or not its files are there. Raises CorruptState for a manifest that is none."""
     try:
         told = json.loads(manifest.read_text())
-        folder = manifest.parent / told["folder"]
-        wrong = [each["name"] for each in told["files"] if (folder / each["name"]).stat().st_size != each["bytes"]]
+        return Checkpoint(folder=manifest.parent / told["folder"], told=told)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise CorruptState(f"corrupt_state: {manifest} is not a whole checkpoint ({error})") from error
-    if wrong:
-        raise CorruptState(f"corrupt_state: files of {manifest} have another length: {wrong[:4]}")
-    return Checkpoint(folder=folder, told=told)
+        raise CorruptState(f"corrupt_state: {manifest} is no manifest of a checkpoint ({error})") from error
+
+
+def read(manifest: Path) -> Checkpoint:
+    """Raises CorruptState for a manifest that is none, or whose files are gone or of another length."""
+    there = named(manifest)
+    before = f"; without {manifest.name} the checkpoint before it counts"
+    try:
+        lengths = {each["name"]: (there.folder / each["name"]).stat().st_size for each in there.told["files"]}
+    except (KeyError, TypeError, OSError) as error:
+        raise CorruptState(f"corrupt_state: {manifest} is not a whole checkpoint ({error}){before}") from error
+    if wrong := [each["name"] for each in there.told["files"] if lengths[each["name"]] != each["bytes"]]:
+        raise CorruptState(f"corrupt_state: files of {manifest} have another length: {wrong[:4]}{before}")
+    return there
 
 
 def latest(run: Path) -> Checkpoint | None:
@@ -100,15 +109,18 @@ def damaged(checkpoint: Checkpoint) -> list[str]:
 
 
 def tidy(run: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and folders that never got a manifest; manifests go first."""
+    """Remove all but the newest `keep` checkpoints, and folders that never got a manifest; manifests go first.
+
+    An older checkpoint whose files are gone, to make room perhaps, does not end a training that has a newer one.
+    """
     there = published(run)
     for manifest in there[: -max(keep, 1)]:
         manifest.unlink(missing_ok=True)
     if not (run / FOLDER).is_dir():
         return
-    named = {read(manifest).folder.name for manifest in published(run)}
+    kept = {named(manifest).folder.name for manifest in published(run)}
     for folder in (run / FOLDER).iterdir():
-        if folder.is_dir() and folder.name not in named:
+        if folder.is_dir() and folder.name not in kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -122,12 +134,22 @@ def model_folder(where: str | Path) -> Path:
     raise Refused(f"no model at {path}: a folder with config.json, or a training run with a checkpoint")
 
 
+def told_of(folder: Path) -> Checkpoint | None:
+    """The published checkpoint that a folder of weights is; None for other weights. Raises CorruptState."""
+    manifest = _manifest(folder)
+    there = read(manifest) if manifest.is_file() else None
+    return there if there is not None and there.told["folder"] == folder.name else None
+
+
+def _manifest(folder: Path) -> Path:
+    return folder.parent / f"{folder.name.partition('-')[0]}.json"
+
+
 def identity(folder: Path) -> tuple[str, str]:
     """(model, revision): the stage and step of a published checkpoint and its manifest's sha256; of other weights the
     folder's name, and a sha256 of its config and the names and lengths of its files."""
-    manifest = folder.parent / f"{folder.name.partition('-')[0]}.json"
-    if manifest.is_file() and (told := read(manifest).told)["folder"] == folder.name:
-        return f"{told['job']['stage']['name']}@{told['step']}", commits.sha256_of(manifest.read_bytes())
+    if (there := told_of(folder)) is not None:
+        return f"{there.told['job']['stage']['name']}@{there.step}", commits.sha256_of(_manifest(folder).read_bytes())
     files = sorted((path.name, path.stat().st_size) for path in folder.glob("*.safetensors"))
     return folder.name, commits.sha256_of((folder / "config.json").read_bytes() + canonical(files))
 

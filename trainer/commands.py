@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +24,16 @@ from captioner.types import Sampling
 from trainer import checkpoint, start
 from trainer.answer import Speaker
 from trainer.data.clips import ClipDecoders, Look
-from trainer.data.entries import Reader
+from trainer.data.entries import Feed, Reader
 from trainer.data.feeds import open_feed
 from trainer.describe import MODELS, describe
 from trainer.evaluate import Score, score
 from trainer.image_size import MODES
 from trainer.loop import Trainer
-from trainer.options import Training, guided, job_of, run_folder, source_of, stage_of
+from trainer.manners import of as manners_of
+from trainer.options import Training, guided, job_of, refuse_nonsense, run_folder, source_of, stage_of
 from trainer.parallel import accelerator_for, lanes_of, ranks
+from trainer.templates import IMAGE, forbidden
 from trainer.words import Words
 
 FAILED_PICTURES = 1
@@ -60,8 +63,20 @@ def train(words: Sequence[str], console: Console) -> int:
         told = tyro.cli(Description, args=words, prog="recap train")
         print(json.dumps(described(told), indent=2))
         return 0
+    return trained(training(words), console)
+
+
+def training(words: Sequence[str]) -> Training:
     summary = f"{Training.__doc__}\n\nOr: recap train --describe MODEL [--size WxH --max-side N --mode MODE]"
-    return trained(tyro.cli(Training, args=words, prog="recap train", description=summary), console)
+    return tyro.cli(Training, args=words, prog="recap train", description=summary)
+
+
+def output_of(words: Sequence[str]) -> str:
+    """The --output that `recap train` is told, without doing it. Raises Refused for wrong words."""
+    options = training(words)
+    refuse_nonsense(options)
+    run_folder(options)
+    return options.output
 
 
 def described(told: Description) -> dict[str, object]:
@@ -77,16 +92,17 @@ def described(told: Description) -> dict[str, object]:
 
 def trained(options: Training, console: Console) -> int:
     """Begin a stage or go on with it. Raises RecapError."""
+    refuse_nonsense(options)
     stage, run = guided(stage_of(options.stage), options.teacher), run_folder(options)
     there = checkpoint.latest(run)
-    if there is not None and there.told["complete"]:
-        console.print(f"{stage.name} is done: {there.folder}", highlight=False)
-        return 0
     source = there.folder if there is not None else checkpoint.model_folder(source_of(options))
     words, fields = Words(source), start.overrides(options.model_config)
     with ranks() as (rank, world), ClipDecoders(options.threads) as clips:
         patch = start.CONFIGS[stage.family]().patch_side
         job = job_of(options, words, patch, world, there, clips)
+        if there is not None and there.told["complete"]:
+            console.print(f"{stage.name} is done: {there.folder}", highlight=False)
+            return 0
         mine = lanes_of(rank, world, job.order.lanes)
         accelerator = accelerator_for(options.parallel, options.precision, len(mine))
         fields = {"image_token_id": words.image_token_id} | fields
@@ -94,7 +110,7 @@ def trained(options: Training, console: Console) -> int:
             fields["teacher_width"] = SiglipVisionConfig.from_pretrained(options.teacher).hidden_size
         torch.manual_seed(options.seed)  # fresh tensors are the same on all ranks
         model = start.going(job.stage, source, fields, resumed=there is not None)
-        model.set_attn_implementation(options.attention)
+        start.attend(model, options.attention)
         if options.checkpointing:
             model.activation_checkpointing_enable()
         trainer = Trainer(job, accelerator, model, words, console)
@@ -135,9 +151,13 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     """`recap eval`. Raises RecapError."""
     quiet()
     options = tyro.cli(Evaluation, args=words, prog="recap eval")
+    if options.group < 1 or options.limit < 1 or not 0 <= options.hold_out <= 1:
+        raise Refused("--group and --limit of 1 or more, and a --hold-out from 0 to 1, would be right")
     speaker = Speaker(options.model)
-    manners = speaker.manners
-    stage = stage_of(options.stage or ("3" if manners.family == "eve-v2" else "elva-3"))
+    stage = stage_of(options.stage or ("3" if speaker.manners.family == "eve-v2" else "elva-3"))
+    if stage.family != speaker.manners.family:
+        raise Refused(f"--stage {options.stage} is of {stage.family}, and the model of {speaker.manners.family}")
+    manners = manners_of(stage) if options.stage else speaker.manners
     pictures = dataclasses.replace(stage.pictures, mode=manners.mode, max_side=manners.max_side)
     stage = dataclasses.replace(stage, template=manners.template, pictures=pictures)
     reader = Reader(
@@ -151,6 +171,7 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     with ClipDecoders(1) as clips:
         look = Look(images=options.images, frames=manners.frames, side=2 * manners.max_side, clips=clips)
         feeds = [open_feed(word, look) for word in options.data]
+        refuse_seen(checkpoint.told_of(checkpoint.model_folder(options.model)), feeds, options.hold_out)
         scores = {feed.name: score(feed, reader, speaker, options.limit, options.group) for feed in feeds}
     if options.json:
         print(json.dumps({name: dataclasses.asdict(each) for name, each in scores.items()}))
@@ -159,11 +180,21 @@ def evaluate(words: Sequence[str], console: Console) -> int:
     return 0
 
 
+def refuse_seen(there: checkpoint.Checkpoint | None, feeds: list[Feed], hold_out: float) -> None:
+    """Raises Refused where samples are to be judged as held out, and the checkpoint's stage was trained on them."""
+    if there is None or hold_out <= (left_out := there.told["job"]["hold_out"]):
+        return
+    seen = {each["name"].partition("=")[2] for each in there.told["job"]["feeds"]}
+    for feed in feeds:
+        if feed.name.partition("=")[2] in seen:
+            raise Refused(f"--hold-out {hold_out}: the model was trained on {feed.name} with --hold-out {left_out}")
+
+
 def show(console: Console, scores: dict[str, Score]) -> None:
     """A table, a line each feed."""
     table = Table(title="Which texts fit their pictures", title_justify="left")
     for name in ("texts", "pairs", "loss", "without picture", "own text found", "own picture found", "chance"):
-        table.add_column(name, justify="left" if name == "texts" else "right")
+        table.add_column(name, justify="left" if name == "texts" else "right", overflow="fold")
     for name, each in scores.items():
         found = (f"{each.text_of_picture:.0%}", f"{each.picture_of_text:.0%}", f"{1 / each.group:.0%}")
         table.add_row(name, str(each.pairs), f"{each.loss:.3f}", f"{each.blind:.3f}", *found)
@@ -191,12 +222,18 @@ def caption(words: Sequence[str], console: Console) -> int:
     """`recap caption`: a caption a line on stdout; 1 if a picture could not be read. Raises RecapError."""
     quiet()
     options = tyro.cli(Captioning, args=words, prog="recap caption")
+    if not options.pictures:
+        raise Refused("no picture: recap caption PICTURE … --model CHECKPOINT would be right")
+    if options.max_tokens < 1 or not 0 <= options.temperature < math.inf:
+        raise Refused("--max-tokens of 1 or more and a --temperature of 0 or more would be right")
+    if found := forbidden(options.question.replace(IMAGE, "")):
+        raise Refused(f"--question holds {found!r}, which would be read as a mark of the template")
     speaker, code = Speaker(options.model, options.device, options.mode), 0
     sampling = Sampling(max_tokens=options.max_tokens, temperature=options.temperature)
     for path in options.pictures:
         try:
             said = speaker.answer([path.read_bytes()], options.question, sampling)
-            print(said.text if len(options.pictures) == 1 else f"{path}\t{said.text}")
+            print(said.text if len(options.pictures) == 1 else f"{path}\t{' '.join(said.text.split())}")
         except (MediaError, OSError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             code = FAILED_PICTURES

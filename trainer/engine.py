@@ -12,6 +12,7 @@ from captioner.prompts import prompt
 from captioner.recipe import Asking
 from captioner.types import Caption, CaptionRequest, FrameBudget, PixelBudget, Sampling
 from trainer import checkpoint
+from trainer.templates import IMAGE, forbidden
 
 FIRST = Sampling(max_tokens=512)
 AGAIN = Sampling(max_tokens=512, temperature=0.6, top_p=0.95, top_k=20, seed=1)
@@ -73,6 +74,8 @@ class Trained:
             raise EngineUnavailable("the model is not loaded; enter the engine first")
         if not request.images:
             raise RequestRefused("a request without a picture")
+        if (found := forbidden(request.prompt.replace(IMAGE, ""))) is not None:  # an alt text may hold anything
+            raise RequestRefused(f"{found!r} in the prompt: it would be read as a mark of the template")
         frames = [each.jpeg for each in request.images]
         try:
             said = await asyncio.to_thread(self._speaker.answer, frames, request.prompt, request.sampling)

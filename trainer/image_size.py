@@ -9,6 +9,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from captioner.errors import MediaError
+from captioner.media.header import read_header
+
 Size = tuple[int, int]  # width, height in pixels
 PATCH = 32  # pixels of EVEv2's patch side: 16 x 2
 
@@ -73,6 +76,14 @@ SETTINGS: dict[str, tuple[str, int]] = {
     "longest-edge-1600": ("longest_edge", 1600),
     "any-resolution": ("any_resolution", 1600),
 }
+
+
+def size_told(media: bytes) -> Size:
+    """Upright px, by the header of a stored picture or its beginning. Raises MediaError, also for one without any."""
+    header = read_header(media)
+    if not (header.width and header.height):
+        raise MediaError("unsupported_format", f"a {header.format} that tells no size is not read here")
+    return header.width, header.height
 
 
 def grid(size: Size, max_side: int, mode: str = "train", patch: int = PATCH) -> Grid:

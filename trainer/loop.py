@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor, nn
 
-from captioner.errors import CorruptState, PlanMismatch
+from captioner.errors import CorruptState, PlanMismatch, Refused
 from captioner.recipe import differences, to_json
 from trainer import checkpoint, manners, state
 from trainer.checkpoint import Checkpoint
@@ -115,8 +115,14 @@ class Trainer:
         return learning_rate(self.job.stage, self.seen.samples / self.job.stage.batch)
 
     @property
+    def steps(self) -> int:
+        """About how many there will be, by what a step has taken so far: rows hold more or less than --batch says."""
+        along = min(1.0, self.seen.samples / self.job.stage.all_samples)
+        return round(self.seen.step / along) if along else self.job.stage.steps
+
+    @property
     def complete(self) -> bool:
-        return self.seen.samples >= self.job.stage.samples * self.job.stage.epochs
+        return self.seen.samples >= self.job.stage.all_samples
 
     def resume(self, there: Checkpoint) -> None:
         """Go on behind a checkpoint of this job whose weights the model has. Raises CorruptState."""
@@ -146,7 +152,7 @@ class Trainer:
                 losses.append(self.step(batches))
                 board.step(self.seen.step, losses[-1], rate, self.meter.means)
                 if self.seen.step % job.log_every == 0 or self.complete:
-                    board.tell(self.seen.step, job.stage.steps, rate, self.meter.means)
+                    board.tell(self.seen.step, self.steps, rate, self.meter.means)
                 if self.seen.step % job.save_every == 0:
                     self.last = self.save()
         if self.last is None or self.last.step != self.seen.step:
@@ -158,6 +164,11 @@ class Trainer:
         counts = [sum(batch.targets for batch in batches), sum(batch.samples for batch in batches)]
         counts += [sum(batch.ids_1T.shape[1] for batch in batches), sum(sum(batch.bad.values()) for batch in batches)]
         targets, samples, tokens, bad = summed(torch.tensor(counts, device=self.accelerator.device)).tolist()
+        if not self.seen.step and samples >= (whole := self.job.stage.all_samples):
+            raise Refused(
+                f"one step takes {samples:,} samples and {self.job.stage.name} has {whole:,}: its only step would have "
+                "the first one's learning rate, 0. A smaller --batch or fewer --rows would be right"
+            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         total, norm, flops = torch.zeros((), device=self.accelerator.device), 0.0, 0.0

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.errors import CorruptState
 from captioner.recipe import canonical, to_json
 from trainer.image_size import MODES, Grid, Size
 from trainer.stage import Stage
@@ -44,6 +45,9 @@ def write(folder: Path, stage: Stage) -> None:
 
 
 def read(folder: Path) -> Manners:
-    """Those of a checkpoint, or of the published weights."""
+    """Those of a checkpoint, or of the published weights. Raises CorruptState."""
     path = folder / NAME
-    return Manners(**json.loads(path.read_text())) if path.is_file() else Manners()
+    try:
+        return Manners(**json.loads(path.read_text())) if path.is_file() else Manners()
+    except (ValueError, TypeError) as error:
+        raise CorruptState(f"corrupt_state: {path} does not say how its model is asked ({error})") from error

@@ -15,10 +15,10 @@ import tyro
 
 from captioner.errors import Refused
 from captioner.registry import UnknownPart
-from trainer.checkpoint import Checkpoint, refuse_far
+from trainer.checkpoint import Checkpoint, latest, refuse_far
 from trainer.data.clips import ClipDecoders, Look
 from trainer.data.entries import Feed, Reader, Unfit
-from trainer.data.feeds import open_feed
+from trainer.data.feeds import open_feed, weighted
 from trainer.data.lane import Order
 from trainer.data.loader import Ahead
 from trainer.image_size import SETTINGS, grid
@@ -30,6 +30,13 @@ from trainer.start import overrides
 from trainer.teacher import revision
 from trainer.words import Words
 
+# What an option is at least. 0 of most: as the recipe says, or as it comes.
+LEAST: dict[str, float] = {
+    **dict.fromkeys(("samples", "epochs", "batch", "peak_lr", "max_side", "frames"), 0),
+    **dict.fromkeys(("rows", "budget", "stop_after", "hold_out"), 0),
+    **dict.fromkeys(("block", "save_every", "keep", "log_every", "threads", "ahead"), 1),
+}
+PRECISIONS = ("bf16", "fp32")
 LOOKED_AT = 256  # samples whose lengths say how many rows make a batch
 Words_ = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
@@ -80,14 +87,14 @@ class Training:
     rows: int = 0
     """Rows a step, shared out among the ranks. Default: as many as hold the stage's batch."""
     budget: int = 0
-    """Tokens of a row. Default: room for four pictures at the cap, or one video."""
+    """Tokens of a row. Default: room for four pictures at the cap, or two videos, and their captions."""
     block: int = 4
     """Shards whose samples are shuffled together: a row's, that is, so several rows mix more. From an object store each
     row of a rank keeps so many tars in scratch files."""
     seed: int = 0
     parallel: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PLANS) + "}")] = "auto"
     """How several GPUs share the work. `auto`: as `accelerate launch` was told, else DDP."""
-    precision: Annotated[str, tyro.conf.arg(metavar="{bf16,fp32}")] = "bf16"
+    precision: Annotated[str, tyro.conf.arg(metavar="{" + ",".join(PRECISIONS) + "}")] = "bf16"
     checkpointing: bool = True
     """Compute activations again in the backward pass instead of keeping them."""
     attention: str = "sdpa"
@@ -110,6 +117,20 @@ def stage_of(name: str) -> Stage:
     if found is None:
         raise UnknownPart(f"no stage {name!r}; there is {', '.join(STAGES)}")
     return found
+
+
+def refuse_nonsense(options: Training) -> None:
+    """Raises Refused for an option that no training can have, before anything is opened."""
+    for name, least in LEAST.items():
+        value = getattr(options.changes if hasattr(options.changes, name) else options, name)
+        if not least <= value < math.inf:  # nor NaN
+            raise Refused(f"--{name.replace('_', '-')} {value}: {least} or more would be right")
+    if options.hold_out >= 1:
+        raise Refused(f"--hold-out {options.hold_out} leaves nothing to train on: a share below 1 would be right")
+    if options.precision not in PRECISIONS:
+        raise UnknownPart(f"no --precision {options.precision!r}; there is {', '.join(PRECISIONS)}")
+    if len({weighted(word) for word in options.data}) > 1:
+        raise Refused("--data: a weight for each, or for none: one without a weight counts by its samples")
 
 
 def changed(stage: Stage, changes: Changes, feeds: list[Feed]) -> Stage:
@@ -200,8 +221,6 @@ def job_of(
 
     Raises PlanMismatch for a checkpoint of another job, before anything is loaded.
     """
-    if options.keep < 1:
-        raise Refused(f"--keep {options.keep} would keep no checkpoint: 1 or more would be right")
     stage = guided(stage_of(options.stage), options.teacher)
     told = dict(there.told["job"]) if there is not None else {}
     pinned = {each["name"]: each["version"] for each in told.get("feeds", [])}
@@ -252,4 +271,14 @@ def source_of(options: Training) -> str:
         if not options.llm:
             raise Refused(f"stage {stage.name} begins with a language model: give --llm, a local Qwen2.5 checkpoint")
         return options.llm
-    return options.start or str(refuse_far(options.output) / str(stage.follows))
+    return options.start or str(finished(refuse_far(options.output) / str(stage.follows)))
+
+
+def finished(run: Path) -> Path:
+    """The run of the stage before. Raises Refused for one that was stopped on its way."""
+    if (there := latest(run)) is not None and not there.told["complete"]:
+        raise Refused(
+            f"stage {run.name} is not done, it stands at step {there.step}: go on with it first, or take it as it is "
+            f"with --start {run}"
+        )
+    return run

@@ -76,8 +76,13 @@ class Stage:
         return sum(corpus.samples for corpus in self.corpora)
 
     @property
+    def all_samples(self) -> int:
+        """Of all epochs."""
+        return self.samples * self.epochs
+
+    @property
     def steps(self) -> int:
-        return math.ceil(self.samples * self.epochs / self.batch)
+        return math.ceil(self.all_samples / self.batch)
 
     @property
     def warmup_steps(self) -> int:

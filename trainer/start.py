@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from captioner.errors import Refused
+from captioner.errors import Refused, UnknownPart
 from trainer import weights
 from trainer.elva import ELVAConfig
 from trainer.eve import EVEConfig
 from trainer.stage import Stage, freeze
 
+COPIES = ("add_moe", "moe_part")  # fields of what vision has a copy of
 CONFIGS: dict[str, type[EVEConfig]] = {"eve-v2": EVEConfig, "elva": ELVAConfig}
+KNOWN = {field.name for each in CONFIGS.values() for field in dataclasses.fields(each)}  # one file may serve both
 
 
 def overrides(path: str) -> dict[str, object]:
@@ -37,6 +40,8 @@ def going(stage: Stage, folder: str | Path, fields: Mapping[str, object], resume
     folder: a checkpoint of this stage if it is `resumed`; else a Qwen2 checkpoint where the stage follows none, and the
     checkpoint of the one it follows. `fields` of the config overrule the checkpoint's. Raises Refused.
     """
+    if unknown := set(fields) - KNOWN:
+        raise UnknownPart(f"no model here has {', '.join(sorted(unknown))} in its config")
     try:
         if resumed:
             model = weights.load(folder, torch.float32)
@@ -50,15 +55,26 @@ def going(stage: Stage, folder: str | Path, fields: Mapping[str, object], resume
     return model
 
 
+def attend(model: PreTrainedModel, attention: str) -> None:
+    """Raises Refused for an attention that transformers does not know, or that is not installed."""
+    try:
+        model.set_attn_implementation(attention)
+    except (ValueError, ImportError) as error:
+        raise Refused(f"--attention {attention}: {error}") from error
+
+
 def own(stage: Stage, fields: Mapping[str, object]) -> dict[str, object]:
     """ELVA merges from the stage that says so."""
     return dict(fields) | ({"merging": stage.merging} if stage.family == "elva" else {})
 
 
 def following(stage: Stage, folder: str | Path, fields: Mapping[str, object]) -> PreTrainedModel:
-    """What the stage before has made, with copies of the text layers for vision where the stage wants them."""
-    known = {name: value for name, value in fields.items() if not (stage.copies_vision and name == "moe_part")}
+    """What the stage before has made, with copies of the text layers for vision where the stage wants them: of the
+    parts that `fields` name or, where they do not, stage 1's config; of none for EVEv1.2, whose copies are increments.
+    """
+    known = {name: each for name, each in fields.items() if not stage.copies_vision or name not in COPIES}
     model = weights.load(folder, torch.float32, **own(stage, known))
     if stage.copies_vision:
-        weights.copy_for_vision(model, str(fields.get("moe_part", EVEConfig.moe_part)))
+        parts = fields.get("moe_part", "" if model.config.ffn_increment else model.config.moe_part)
+        weights.copy_for_vision(model, str(parts) if fields.get("add_moe", True) else "")
     return model

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import Qwen2Config
 
+from captioner.errors import CorruptState
 from trainer.elva import ELVAConfig, ELVAForCausalLM
 from trainer.eve import EVEConfig, EVEForCausalLM
 from trainer.increment import IncrementMLP
@@ -21,7 +23,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 # What a model has that a text checkpoint has not.
-FRESH = ("vision_tower.", "guide.")
+FRESH = ("vision_tower.", "guide.", ".mlp.moe_")  # the last: EVEv1.2's increments
 
 
 def from_qwen2(
@@ -38,7 +40,7 @@ def from_qwen2(
     text = Qwen2Config.from_pretrained(folder, local_files_only=True).to_dict()
     for name in ("model_type", "architectures", "transformers_version", "dtype"):
         text.pop(name, None)
-    return loaded(folder, config(**{**text, "add_moe": False, **own}), dtype, may_lack=FRESH)
+    return loaded(folder, config(**{**text, **own, "add_moe": False}), dtype, may_lack=FRESH)
 
 
 def load(folder: str | Path, dtype: torch.dtype = torch.bfloat16, **own: object) -> EVEForCausalLM:
@@ -53,11 +55,14 @@ def load(folder: str | Path, dtype: torch.dtype = torch.bfloat16, **own: object)
 
 
 def loaded(folder: str | Path, config: EVEConfig, dtype: torch.dtype, may_lack: tuple[str, ...] = ()) -> EVEForCausalLM:
-    """Never a half-loaded model: what is fresh must be expected to be."""
+    """Never a half-loaded model: what is fresh must be expected to be. Raises ValueError, OSError, CorruptState."""
     kind = ELVAForCausalLM if isinstance(config, ELVAConfig) else EVEForCausalLM
-    model, found = kind.from_pretrained(
-        folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
-    )
+    how = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    try:
+        # Tensors of another shape are told with the others, below.
+        model, found = kind.from_pretrained(folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, **how)
+    except SafetensorError as error:
+        raise CorruptState(f"corrupt_state: a file of {folder} is cut or damaged ({error})") from error
     missing = sorted(name for name in found["missing_keys"] if not any(part in name for part in may_lack))
     wrong = missing + sorted(found["unexpected_keys"]) + sorted(str(each) for each in found["mismatched_keys"])
     if wrong:
@@ -76,11 +81,12 @@ def routed(model: EVEForCausalLM, parts: tuple[str, ...]) -> Iterator[tuple[nn.M
 def copy_for_vision(model: EVEForCausalLM, moe_part: str = EVEConfig.moe_part) -> None:
     """Gives vision its layers, in place: each starts as the text layer is now, and trains.
 
-    EVEv2 does it after stage 1, in which the text layers do not change. Raises ValueError if there are copies already.
+    EVEv2 does it after stage 1, in which the text layers do not change. Without a part nothing is copied. Raises
+    ValueError if there are copies already.
     """
     if model.config.per_modality:
         raise ValueError(f"vision has its own {', '.join(model.config.per_modality)} already")
-    model.config.moe_part, model.config.add_moe = moe_part, True
+    model.config.moe_part, model.config.add_moe = moe_part, bool(moe_part)
     for owner, name in routed(model, model.config.per_modality):
         own = copy.deepcopy(getattr(owner, name))
         setattr(owner, "moe_" + name, own.requires_grad_(True))

@@ -221,6 +221,41 @@ def test_a_conversation_that_no_template_takes_is_counted(tmp_path: Path) -> Non
     assert {each.entry.key for each in row.samples} == {"p2", "words"}
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"conversations": [*made.talk("<image>\nWhat?")[:1], {"from": "gpt", "value": None}]},
+        {"conversations": [{"from": "human", "value": None}, {"from": "gpt", "value": "A quiet harbour."}]},
+        {"conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": 7}]},
+        {"conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Half \ud800 a pair."}]},
+        {"image": "a\0b.jpg"},
+        {"image": "half-\ud800.jpg"},
+    ],
+    ids=["no answer", "no question", "a number", "half a pair", "a NUL in a path", "half a pair in a path"],
+)
+def test_a_conversation_that_holds_what_is_no_text_is_counted(tmp_path: Path, odd: dict[str, object]) -> None:
+    path = made.llava(tmp_path, pictures=2)
+    rows = json.loads(path.read_text())
+    rows[0] |= odd
+    path.write_text(json.dumps(rows))
+    stage = replace(STAGES["eve-v2-3"], pictures=SMALL)
+    row = next(iter(Lane(0, [open_feed(f"llava={path}")], reader(stage), Order(lanes=1, budget=1024, window=1))))
+    assert row.position["left_out"].keys() == {"template"}
+    assert {each.entry.key for each in row.samples} == {"p1", "words"}
+
+
+def test_a_conversation_whose_image_is_null_is_one_of_text(tmp_path: Path) -> None:
+    path = made.llava(tmp_path, pictures=0)
+    rows = [each | {"image": None} for each in json.loads(path.read_text())]
+    # A line of its own for each; U+2028 and U+0085 end none, and JSON may hold them as they are.
+    rows[0]["conversations"][1]["value"] = "Well.\u2028And\u0085you?"
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in rows))
+    stage = replace(STAGES["eve-v2-3"], pictures=SMALL)
+    feed = open_feed(f"llava={tmp_path / 'talks.jsonl'}")
+    row = next(iter(Lane(0, [feed], reader(stage), Order(lanes=1, budget=1024, window=1))))
+    assert {each.entry.key for each in row.samples} == {"words"} and row.position["left_out"] == {}
+
+
 def test_a_lane_does_not_go_on_without_a_sample_that_it_had_taken(tmp_path: Path) -> None:
     stage, order = replace(STAGES["eve-v2-3"], pictures=SMALL), Order(lanes=1, budget=400, window=1)
     feed = open_feed(f"llava={made.llava(tmp_path, pictures=9)}")
@@ -239,7 +274,9 @@ def test_a_feed_with_nothing_that_fits_says_so(out: Path) -> None:
         Loader([open_feed(str(out))], reader(), replace(ORDER, lanes=52))
 
 
-@pytest.mark.parametrize("word", ["nothing=x", "web:0=x", "llava=/no/such.json", "/no/such/corpus"])
+@pytest.mark.parametrize(
+    "word", ["nothing=x", "web:0=x", "web:.=x", "web:1.2.3=x", "llava=/no/such.json", "/no/such/corpus"]
+)
 def test_a_feed_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(Refused):
         open_feed(word)

@@ -11,17 +11,32 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the `train` extra")
 
-from pipelines.recap_train import output_of
 from tests.trainer.runs import alike, words
 from trainer import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("spelt", [["--output", "runs/a"], ["--output=runs/a"], ["--stage", "1", "--output=runs/a"]])
-def test_the_ranks_share_the_runs_folder_however_it_is_spelt(spelt: list[str]) -> None:
-    assert output_of(spelt) == "runs/a"
-    assert output_of(["--stage", "1"]) == "."
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("--stage 9", "no stage '9'; there is eve-v2-1"),
+        ("--stage 1 --batch -1", "--batch -1: 0 or more would be right"),
+        ("--stage 1 --output=s3://bucket/x", "checkpoints go to a disk that all ranks see"),
+        ("--stage 1 --workers 0", "--workers of 1 or more"),
+        ("--stage 1 --address auto --output runs", "--output runs is relative to Ray's copy"),
+    ],
+)
+def test_wrong_words_are_refused_before_ray_starts(wrong: str, right: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import ray
+
+    from pipelines.recap_train import main
+
+    assert main(["--data", "x", "--output", "/x", *wrong.split()]) == 2
+    assert right in capsys.readouterr().err and not ray.is_initialized()
+    with pytest.raises(SystemExit, match="2"):
+        main(["--stage", "1", "--data", "x", "--output", "/x", "--bacth", "8"])
+    assert not ray.is_initialized()
 
 
 @pytest.mark.timeout(600)  # Ray, and torch in each of its processes: half a minute of two cores, more if they are busy

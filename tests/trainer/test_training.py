@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -12,12 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the `train` extra")
 
+from rich.console import Console  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from captioner.errors import CorruptState, PlanMismatch, Refused  # noqa: E402
 from tests.trainer import made  # noqa: E402
 from tests.trainer.runs import LONG, alike, forked, on_two, same, train, weights, words  # noqa: E402
-from trainer import checkpoint  # noqa: E402
+from trainer import checkpoint, commands  # noqa: E402
 from trainer.meter import losses  # noqa: E402
 from trainer.recipes import STAGES  # noqa: E402
 from trainer.stage import group  # noqa: E402
@@ -29,6 +31,14 @@ def test_a_training_that_stopped_goes_on_with_the_same_losses(yard: Path, whole:
         train([*told, "--stop-after", "2"])
     same(yard / "parts/eve-v2-1", whole)
     assert len(losses(whole)) >= 5
+
+
+def test_the_console_tells_how_many_steps_there_will_be_by_those_there_were(yard: Path, tmp_path: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path, "--batch", 4, "--log-every", 1)
+    said = io.StringIO()
+    assert commands.train(told, Console(file=said, width=200)) == 0
+    count = len(losses(tmp_path / "eve-v2-1"))
+    assert f"step {count}/~{count}  " in said.getvalue(), "by the batch alone it would be 16"
 
 
 def test_a_training_that_was_killed_loses_nothing_but_the_steps_since_its_checkpoint(yard: Path, whole: Path) -> None:
@@ -107,6 +117,25 @@ def test_a_teacher_guides_elva_and_its_guide_learns_too(yard: Path) -> None:
         train(words(yard, "elva-3", "--teacher", yard / "teacher", data=talks))
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "parts"),
+    [({"moe_part": "mlp"}, {}, "mlp"), ({"ffn_increment": True}, {"ffn_increment": True}, "")],
+    ids=["EVEv1.5, said once", "EVEv1.2"],
+)
+def test_the_paper_s_ablations_train(
+    yard: Path, tmp_path: Path, first: dict[str, object], then: dict[str, object], parts: str
+) -> None:
+    for stage, fields in (("1", first), ("2.1a", then)):
+        (tmp_path / "fields.json").write_text(json.dumps({"mm_hidden_size": 16} | fields))
+        own = ["--output", tmp_path, "--model-config", tmp_path / "fields.json", "--samples", 24]
+        train(words(yard, stage, "--llm", yard / "llm", *own))
+    newest = checkpoint.latest(tmp_path / "eve-v2-2.1a")
+    assert newest is not None and newest.told["complete"]
+    assert json.loads((newest.folder / "config.json").read_text())["moe_part"] == parts
+    copies = {name for name in weights(tmp_path / "eve-v2-2.1a") if group(name) == "vision"}
+    assert copies and all("mlp" in name for name in copies)
+
+
 def test_a_checkpoint_is_safetensors_and_json_and_says_what_it_saw(yard: Path, whole: Path) -> None:
     newest = checkpoint.latest(whole)
     assert newest is not None and newest.told["complete"] and not checkpoint.damaged(newest)
@@ -173,10 +202,68 @@ def test_a_run_goes_on_with_a_teacher_that_was_moved(yard: Path, begun: list[str
         (["--stage", "9"], "no stage '9'; there is eve-v2-1"),
         (["--stage", "1"], "give --llm"),
         (["--stage", "2.1a", "--output", "/nowhere"], "no model at /nowhere/eve-v2-1"),
+        (["--stage", "1", "--llm", "LLM", "--model-config", "TYPO"], "no model here has moe_prt in its config"),
         (["--stage", "1", "--output", "s3://bucket/x"], "checkpoints go to a disk"),
         (["--stage", "1", "--llm", "LLM", "--pictures", "huge"], "there is fixed-area-800"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_would(yard: Path, wrong: list[str], right: str) -> None:
+    (yard / "typo.json").write_text('{"moe_prt": "mlp"}')
+    places = {"LLM": str(yard / "llm"), "TYPO": str(yard / "typo.json")}
     with pytest.raises(Refused, match=right):
-        train([*words(yard, "1"), *(str(yard / "llm") if word == "LLM" else word for word in wrong)])
+        train([*words(yard, "1"), *(places.get(word, word) for word in wrong)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("--threads 0", "--threads 0: 1 or more"),
+        ("--log-every 0", "--log-every 0: 1 or more"),
+        ("--save-every 0", "--save-every 0: 1 or more"),
+        ("--ahead 0", "--ahead 0: 1 or more"),
+        ("--block 0", "--block 0: 1 or more"),
+        ("--keep 0", "--keep 0: 1 or more"),
+        ("--rows -1", "--rows -1: 0 or more"),
+        ("--budget -5", "--budget -5: 0 or more"),
+        ("--epochs -1", "--epochs -1: 0 or more"),
+        ("--peak-lr nan", "--peak-lr nan: 0 or more"),
+        ("--max-side -4", "--max-side -4: 0 or more"),
+        ("--hold-out -1", r"--hold-out -1\.0: 0 or more"),
+        ("--hold-out 1", "leaves nothing to train on"),
+        ("--precision fp16", "no --precision 'fp16'; there is bf16, fp32"),
+        ("--attention nonsense", "--attention nonsense: "),
+        ("--data web:0.3=OUT", "a weight for each, or for none"),
+        ("--budget 4096", "one step takes .* samples and eve-v2-1 has 64: .* fewer --rows"),
+    ],
+)
+def test_an_option_that_no_training_can_have_is_refused(yard: Path, tmp_path: Path, wrong: str, right: str) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path, "--stop-after", "1")
+    with pytest.raises(Refused, match=right):
+        train([*told, *wrong.replace("OUT", str(yard / "out")).split()])
+    assert checkpoint.latest(tmp_path / "eve-v2-1") is None
+
+
+def test_a_stage_that_is_done_is_not_done_by_another_recipe(yard: Path, whole: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", yard / "whole")
+    train(told)
+    with pytest.raises(PlanMismatch, match=r"stage\.peak_lr: there 0\.001, asked 0\.5"):
+        train([*told, "--peak-lr", "0.5"])
+
+
+def test_a_stage_does_not_start_from_one_that_was_stopped_unless_it_is_told_to(yard: Path, tmp_path: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path)
+    train([*told, "--stop-after", "2"])
+    after = words(yard, "2.1a", "--output", tmp_path, "--stop-after", 1)
+    with pytest.raises(Refused, match="stage eve-v2-1 is not done, it stands at step 2"):
+        train(after)
+    train([*after, "--start", str(tmp_path / "eve-v2-1")])
+    assert len(losses(tmp_path / "eve-v2-2.1a")) == 1
+
+
+def test_a_training_goes_on_although_the_files_of_an_older_checkpoint_are_gone(yard: Path, tmp_path: Path) -> None:
+    told = words(yard, "1", "--llm", yard / "llm", "--output", tmp_path, "--save-every", "1")
+    train([*told, "--stop-after", "2"])
+    oldest = checkpoint.read(checkpoint.published(tmp_path / "eve-v2-1")[0])
+    (oldest.folder / "model.safetensors").unlink()
+    train([*told, "--stop-after", "1"])
+    assert len(losses(tmp_path / "eve-v2-1")) == 3

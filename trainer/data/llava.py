@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import MediaError, Refused
-from captioner.media.header import read_header
 from shards import commits
 from trainer.data.clips import Look, clip_of, frames_of
 from trainer.data.entries import Entry, Feed
-from trainer.image_size import Size
+from trainer.image_size import Size, size_told
 from trainer.templates import Turn
 
 HEADER_BYTES = 2**18  # a picture's size stands before its pixels, behind at most some EXIF
@@ -46,14 +45,14 @@ class Conversations:
         words = json.dumps(sample, sort_keys=True)
         key, sha256 = str(sample.get("id", words[:80])), commits.sha256_of(words.encode())
         try:
-            turns = tuple(Turn(speaker=each["from"], text=each["value"]) for each in sample["conversations"])
-            paths = [self.folder / sample[kind] for kind in ("image", "video") if kind in sample]
-        except (KeyError, TypeError):
+            turns = tuple(Turn(speaker=each["from"], text=spelled(each["value"])) for each in sample["conversations"])
+            paths = [self.folder / spelled(sample[kind]) for kind in ("image", "video") if sample.get(kind)]
+        except (KeyError, TypeError, ValueError):
             turns, paths = (), []
         entry = Entry(key=key, turns=turns, sha256=sha256)
         if not paths:
             return entry
-        return replace(entry, measure=partial(self.measured, entry, paths[0], "image" not in sample))
+        return replace(entry, measure=partial(self.measured, entry, paths[0], not sample.get("image")))
 
     def measured(self, entry: Entry, path: Path, moves: bool) -> Entry:
         """The entry with what is to be seen. moves: a video. Raises MediaError."""
@@ -72,6 +71,17 @@ class Conversations:
             raise FileNotFoundError(folder)
         most = min(self.look.frames, len(there))
         return [there[round(at * (len(there) - 1) / max(1, most - 1))] for at in range(most)]
+
+
+def spelled(text: Any) -> str:
+    """The text, or path, itself. Raises TypeError for what is none; ValueError where it is none that can be read: JSON
+    may hold half a character's surrogate pair, which no tokenizer takes, and a NUL, which no path has."""
+    if not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} where a text would be right")
+    if "\0" in text:
+        raise ValueError("a NUL in a text")
+    text.encode()
+    return text
 
 
 def clip_bytes(path: Path, count: int, look: Look) -> list[bytes]:
@@ -98,10 +108,7 @@ def missing_if_gone() -> Iterator[None]:
 def size_of(path: Path) -> Size:
     """Raises OSError, MediaError."""
     with path.open("rb") as file:
-        header = read_header(file.read(HEADER_BYTES))
-    if not header.width:
-        raise MediaError("unsupported_format", f"a {header.format} is not read here")
-    return header.width, header.height
+        return size_told(file.read(HEADER_BYTES))
 
 
 def conversations(url: str, weight: float | None, look: Look) -> Feed:
@@ -112,7 +119,8 @@ def conversations(url: str, weight: float | None, look: Look) -> Feed:
     path = Path(url).expanduser()
     try:
         text = path.read_text()
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else None
+        # At "\n" alone: a text may hold other line ends, such as U+2028, as they are.
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else None
         samples = json.loads(text) if rows is None else rows
     except (OSError, ValueError) as error:
         raise Refused(f"{url} does not read as LLaVA's JSON: {error}") from error
