@@ -25,6 +25,7 @@ from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace, Recipe
 from captioner.registry import load
 from pipelines.costs import account
+from pipelines.downloading import DownloadCommand
 from pipelines.exporting import ExportCommand
 from pipelines.keeping import GcCommand, RepairCommand
 from pipelines.models import access_of, price_of
@@ -114,6 +115,7 @@ def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
     commands |= {"export": ExportCommand, "gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
+    commands |= {"download": DownloadCommand}
     console = Console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["plan"]:  # its options depend on the dataset that comes next
