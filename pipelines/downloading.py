@@ -92,7 +92,7 @@ class DownloadCommand:
         else:
             _show(console, account, self.to)
         for line in words:
-            Console(stderr=True).print(line, highlight=False, markup=False)
+            Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
         return code
 
     def _refuse_settings(self) -> None:

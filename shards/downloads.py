@@ -205,7 +205,9 @@ def _checked_tar(tar: Path, expected: dict[str, str]) -> int:
     for sample in TarReading(FileBlob(tar), shard=tar.stem, meta_of=lambda text, fields: {}):
         if isinstance(sample, Broken):
             raise OutOfService(f"{tar.name} came out broken at {sample.key}: {sample.reason}")
-        if hashlib.sha256(sample.media).hexdigest() != expected.pop(sample.key, None):
+        if sample.key not in expected:
+            raise OutOfService(f"{tar.name} holds {sample.key}, of which its Parquet file says nothing")
+        if hashlib.sha256(sample.media).hexdigest() != expected.pop(sample.key):
             raise OutOfService(f"{tar.name} holds {sample.key} with other bytes than were downloaded")
         size += len(sample.media)
     if expected:
