@@ -181,8 +181,10 @@ class _Download:
                 return not left
 
             ended = watch(fetching, where, take, self.stop, 60 * self.asked.stalled_minutes)
-        words = [f"its log {where.log} ends:\n{fetching.tail()}"] if ended in ("broke", "stalled") else []
-        return ended, words
+        if ended in ("broke", "stalled"):
+            return ended, [f"its log {where.log} ends:\n{fetching.tail()}"]
+        where.log.unlink(missing_ok=True)
+        return ended, []
 
     def _order(self, columns: list[str], shards: int) -> dict[str, Any]:
         """What fetch.py is told. What is not named here is as img2dataset has it: above all, it obeys opt-outs."""

@@ -26,7 +26,7 @@ from pipelines.downloading import DownloadCommand
 from pipelines.urls.environment import VERSION
 from pipelines.urls.fetch import Bounded
 from shards import downloads
-from shards.store import Store
+from shards.store import Store, find
 from tests.img2dataset_stand_in import python
 from tests.processes import ROOT, all_gone, descendants, kill
 
@@ -42,14 +42,9 @@ def list_(tmp_path: Path) -> Path:
 
 def download(list_: Path, behaviour: str, **options: Any) -> tuple[int, dict[str, Any]]:
     """The command in this process: its exit code, and what it prints as JSON."""
-    given = {"samples_a_shard": 3, "processes": 1, "scratch": str(list_.parent / "scratch"), **options}
-    command = DownloadCommand(
-        list=str(list_),
-        to=str(list_.parent / "out"),
-        img2dataset_python=python(list_.parent, behaviour),
-        json=True,
-        **given,
-    )
+    places = {"list": str(list_), "to": str(list_.parent / "out"), "scratch": str(list_.parent / "scratch")}
+    given = {"samples_a_shard": 3, "processes": 1, **places, **options}
+    command = DownloadCommand(img2dataset_python=python(list_.parent, behaviour), json=True, **given)
     printed, sys.stdout = sys.stdout, io.StringIO()
     try:
         return command.run(Console(file=io.StringIO())), json.loads(sys.stdout.getvalue())
@@ -128,12 +123,19 @@ def test_a_run_in_which_nothing_moves_ends_with_exit_3_and_the_same_command_goes
         download(list_, "whole")
 
 
-def test_where_img2dataset_ends_too_early_its_last_words_are_shown_and_exit_code_3(
-    list_: Path, capsys: pytest.CaptureFixture[str]
+def test_where_img2dataset_ends_too_early_its_last_words_are_shown_and_an_object_store_goes_on_as_well(
+    list_: Path, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, told = download(list_, "break")
+    Store(f"{bucket}/lists").create("part.csv", list_.read_bytes())
+    there = {"list": f"{bucket}/lists/part.csv", "to": f"{bucket}/urls"}
+    code, told = download(list_, "break", **there)
     assert (code, told["ended"], told["downloaded"], told["left"]) == (3, "broke", 3, 6)
     assert "no space left, says the stand-in" in capsys.readouterr().err
+    assert not [name for name in Store(f"{bucket}/urls").names() if name.startswith("00001")]
+    code, told = download(list_, "whole", **there)
+    assert (code, told["ended"], told["downloaded"], told["left"]) == (1, "complete", 8, 0)
+    found = [each.url.rpartition("/")[2] for each in find(f"{bucket}/urls") if each.url.endswith(".tar")]
+    assert found == ["00000.tar", "00001.tar", "00002.tar"]
 
 
 def test_sigterm_ends_it_in_order_and_leaves_no_process(list_: Path) -> None:
