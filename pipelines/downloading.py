@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import threading
 import time
@@ -29,6 +30,7 @@ from shards.url_list import columns_of, digest, list_files, prepare, tables
 
 LINE_SECONDS = 10.0
 SILENT_SECONDS = 10.0  # a server may say nothing for so long within --timeout; img2dataset's own default
+UNWRITTEN_ROWS = 100  # img2dataset's writer holds so many before any of them is a byte on disk
 EXIT_CODES: dict[Ended, int] = {"stopped": 1, "stalled": 3, "broke": 3}
 List = Annotated[str, tyro.conf.Positional]
 
@@ -65,7 +67,7 @@ class DownloadCommand:
     timeout: float = 30.0
     """Seconds for one URL's whole answer; at most 10 of them without a byte."""
     stalled_minutes: float = 10.0
-    """End the run where nothing moved for so long."""
+    """End the run where nothing moved for so long, or for as long as 100 time-outs take one process."""
     again: bool = False
     """Once all is tried, try those rows once more that failed for a reason that passes, as further shards."""
     scratch: str | None = None
@@ -94,6 +96,11 @@ class DownloadCommand:
         for line in words:
             Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
         return code
+
+    @property
+    def stalled_seconds(self) -> float:
+        """How long nothing may move: a shard whose URLs all time out writes nothing before its hundredth row."""
+        return max(60 * self.stalled_minutes, math.ceil(UNWRITTEN_ROWS / self.threads) * self.timeout)
 
     def _refuse_settings(self) -> None:
         for name in ("samples_a_shard", "max_bytes", "processes", "threads", "timeout", "stalled_minutes"):
@@ -180,7 +187,7 @@ class _Download:
                 told(0)
                 return not left
 
-            ended = watch(fetching, where, take, self.stop, 60 * self.asked.stalled_minutes)
+            ended = watch(fetching, where, take, self.stop, self.asked.stalled_seconds)
         if ended in ("broke", "stalled"):
             return ended, [f"its log {where.log} ends:\n{fetching.tail()}"]
         where.log.unlink(missing_ok=True)
@@ -219,7 +226,7 @@ def _advice(ended: Ended, account: Account, asked: DownloadCommand) -> list[str]
     """What to do next, a line each."""
     said = {
         "stopped": "stopped: the same command goes on",
-        "stalled": f"stalled: nothing moved for {asked.stalled_minutes:g} minutes; the same command goes on",
+        "stalled": f"stalled: nothing moved for {asked.stalled_seconds / 60:g} minutes; the same command goes on",
         "broke": "img2dataset ended before its shards were done; the same command goes on",
     }
     lines = [said[ended]] if ended in said else []

@@ -102,7 +102,7 @@ def test_a_run_in_which_nothing_moves_ends_with_exit_3_and_the_same_command_goes
     list_: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with moving_until_the_first_shard(list_):
-        code, told = download(list_, "stall", stalled_minutes=0.02)
+        code, told = download(list_, "stall", stalled_minutes=0.02, timeout=0.5)
     assert (code, told["ended"], told["downloaded"], told["left"]) == (3, "stalled", 3, 6)
     assert "nothing moved for 0.02 minutes; the same command goes on" in capsys.readouterr().err
     first = (list_.parent / "out/00000.tar").read_bytes()
@@ -181,6 +181,12 @@ def test_another_version_or_no_interpreter_is_refused(tmp_path: Path, list_: Pat
         command = DownloadCommand(list=str(list_), to=str(tmp_path / "out"), img2dataset_python=program)
         with pytest.raises(Refused, match=said):
             command.run(Console())
+
+
+def test_a_shard_whose_urls_all_time_out_has_not_stalled() -> None:
+    waiting: dict[str, Any] = {"list": "list.csv", "to": "out", "threads": 8, "timeout": 60.0}
+    assert DownloadCommand(**waiting, stalled_minutes=1).stalled_seconds == 13 * 60
+    assert DownloadCommand(**waiting, stalled_minutes=20).stalled_seconds == 20 * 60
 
 
 @pytest.mark.parametrize(

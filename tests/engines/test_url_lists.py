@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,32 @@ def test_every_url_of_a_list_is_downloaded_or_failed_for_its_reason_through_kill
     _is_what_the_server_gave(out, urls)
     _is_read_by_datacomps_and_laions_scripts(out, urls)
     _becomes_a_corpus(out, tmp_path / "corpus")
+
+
+def test_a_worker_that_the_system_kills_leaves_a_stall_that_is_ended_and_the_same_command_goes_on(
+    site: Site, tmp_path: Path
+) -> None:
+    list_, out = tmp_path / "list.txt", tmp_path / "out"
+    list_.write_text("\n".join(site.url(f"never/{at}") for at in range(3)) + "\n")
+    command = words(list_, out, "--threads", "50", "--stalled-minutes", "0.2")
+    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    _until(lambda: _holding("made/00000.tar", started.pid), started)
+    family = list(descendants(started.pid))
+    assert kill(_holding("made/00000.tar", started.pid)[0])
+    _, said = started.communicate(timeout=300)
+    assert started.returncode == 3 and "nothing moved for 0.2 minutes" in said and all_gone(family, 1)
+    code, account = told(*command)
+    assert (code, account["failed"], account["left"]) == (1, {"timed_out": 3}, 0)
+
+
+def _holding(name: str, pid: int) -> list[int]:
+    """The processes below pid that have a file of such a name open."""
+    found = []
+    for each in descendants(pid):
+        with suppress(OSError):
+            links = [os.readlink(link) for link in Path(f"/proc/{each}/fd").iterdir()]
+            found += [each] if any(link.endswith(name) for link in links) else []
+    return found
 
 
 def _until(come: Any, started: subprocess.Popen[Any]) -> None:
