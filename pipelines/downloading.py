@@ -155,7 +155,11 @@ class _Download:
         }
         downloads.begin(self.to, plan)
         all_rounds = downloads.rounds(self.to)
-        return all_rounds or [downloads.new_round(self.to, 1, prepare(files, columns), asked.samples_a_shard)]
+        try:
+            return all_rounds or [downloads.new_round(self.to, 1, prepare(files, columns), asked.samples_a_shard)]
+        except Refused:  # found out in the middle of the list: the mended one shall not be refused as another
+            downloads.forget(self.to)
+            raise
 
     def _left(self, all_rounds: list[Round]) -> dict[int, Wanted]:
         """The shards that are not whole yet."""

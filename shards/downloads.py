@@ -96,6 +96,11 @@ def begin(to: Store, plan: Mapping[str, Any]) -> None:
             raise PlanMismatch(list(differences(there, dict(plan))))
 
 
+def forget(to: Store) -> None:
+    """Undo `begin` and a first round that came to no record."""
+    to.delete([*to.names(LISTS), PLAN])
+
+
 def _read_json(to: Store, name: str) -> Any:
     try:
         return json.loads(to.read(name))

@@ -173,6 +173,7 @@ def prepared(table: pa.Table, columns: Columns, first_row: int) -> pa.Table:
         column = _plain(table[name])
         if ours in ("url", "caption", "sha256"):
             column = column.cast(pa.string())
+        column = pc.utf8_lower(column) if ours == "sha256" else column
         made[ours] = pc.fill_null(column, "") if ours == "url" else column
     made[ROW] = pa.array(np.arange(first_row, first_row + table.num_rows))
     return pa.table(made)

@@ -173,6 +173,16 @@ def test_without_img2dataset_the_refusal_says_what_to_type_and_help_names_the_fo
     assert f"~/.cache/recap/img2dataset-{VERSION}" in capsys.readouterr().out
 
 
+def test_a_list_refused_in_its_middle_leaves_nothing_that_would_refuse_the_mended_one(list_: Path) -> None:
+    whole = list_.read_text()
+    (list_.parent / "lists").mkdir()
+    (list_.parent / "lists/a.csv").write_text(whole)
+    (list_.parent / "lists/b.csv").write_text("url\nhttps://a.example/good/9\n")
+    with pytest.raises(Refused, match=r"b\.csv has other columns"):
+        download(list_, "whole", list=str(list_.parent / "lists"))
+    assert not Store(str(list_.parent / "out")).names()
+
+
 def test_another_version_or_no_interpreter_is_refused(tmp_path: Path, list_: Path) -> None:
     for program, said in (
         (python(tmp_path, "whole", "1.30.0"), "has img2dataset 1.30.0"),

@@ -103,9 +103,9 @@ def test_what_json_has_no_word_for_becomes_text_or_null_and_everything_can_be_wr
 
 def test_names_that_img2dataset_keeps_for_itself_are_moved_aside_and_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
-    pq.write_table(pa.table({"URL": ["u"], "TEXT": ["t"], "sha256": ["ab"], "width": [3], "key": ["k"]}), path)
+    pq.write_table(pa.table({"URL": ["u"], "TEXT": ["t"], "sha256": ["AB"], "width": [3], "key": ["k"]}), path)
     assert read(path) == [
-        {"url": "u", "caption": "t", "listed_sha256": "ab", "listed_width": 3, "listed_key": "k", ROW: 0}
+        {"url": "u", "caption": "t", "listed_sha256": "AB", "listed_width": 3, "listed_key": "k", ROW: 0}
     ]
     assert read(path, verify=True)[0]["sha256"] == "ab"
 
