@@ -142,7 +142,7 @@ def test_sigterm_ends_it_in_order_and_leaves_no_process(list_: Path) -> None:
     started, family = under_way(list_)
     started.send_signal(signal.SIGTERM)
     _, said = started.communicate(timeout=60)
-    assert started.returncode == 1 and "stopped: the same command goes on" in said
+    assert started.returncode == 1 and "stopped: the same command goes on" in said, said
     assert all_gone(family, 0.5) and not scratch(list_)
 
 
