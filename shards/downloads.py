@@ -277,7 +277,7 @@ def fates(to: Store, all_rounds: Sequence[Round], shards: Sequence[Wanted]) -> F
 def _codes(parquet: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """A shard's rows and what became of each."""
     try:
-        table = pq.read_table(io.BytesIO(parquet), columns=[ROW, "status", "error_message"])
+        table = pq.read_table(pa.BufferReader(parquet), columns=[ROW, "status", "error_message"])
     except (OSError, pa.ArrowException) as error:
         raise CorruptState(f"a shard's Parquet file is damaged: {error}") from error
     said = table["error_message"].combine_chunks().dictionary_encode()
@@ -291,7 +291,7 @@ def _codes(parquet: bytes) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def rows_again(to: Store, first: Round, again: np.ndarray[Any, np.dtype[np.bool_]]) -> Iterator[pa.Table]:
     """The rows of the list that are to be tried once more, as they were listed."""
     for name, _ in first.parts:
-        table = pq.read_table(io.BytesIO(to.read(name)))
+        table = pq.read_table(pa.BufferReader(to.read(name)))
         yield table.filter(pa.array(again[table[ROW].to_numpy()]))
 
 

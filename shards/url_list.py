@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -31,10 +29,10 @@ RESERVED = frozenset(
     | {"md5", "sha256", "sha512", ROW}
 )
 BATCH_ROWS = 65_536
+PIECE_BYTES = 1 << 20
 _TEXTS = {theirs: pa.string() for theirs, _ in TEXT}  # no CSV reader shall take a uid for a number
 
-Bytes = IO[bytes] | gzip.GzipFile
-Read = Callable[[Bytes], Iterator[pa.Table]]
+Read = Callable[[pa.NativeFile], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,49 +75,53 @@ def form_of(url: str) -> str | None:
 
 def digest(url: str) -> str:
     """sha256, in hex, of a file of the list. Raises Refused where it is not there."""
+    seen = hashlib.sha256()
     with _opened(url) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        while piece := file.read(PIECE_BYTES):
+            seen.update(piece)
+    return seen.hexdigest()
 
 
 def tables(url: str) -> Iterator[pa.Table]:
     """A file's rows, as they are. Raises Refused for what is not of the form that its name says."""
     form = form_of(url)
     assert form is not None
-    with _opened(url) as raw, gzip.open(raw) if url.lower().endswith(".gz") else raw as file:
+    with _opened(url) as raw:
         try:
-            yield from FORMS[form](file)
-        except (pa.ArrowException, ValueError, EOFError, gzip.BadGzipFile) as error:
+            yield from FORMS[form](pa.CompressedInputStream(raw, "gzip") if url.lower().endswith(".gz") else raw)
+        except (pa.ArrowException, ValueError, OSError) as error:
             raise Refused(f"{unquote(url)} is no sound {form} file: {error}") from error
 
 
-def _opened(url: str) -> IO[bytes]:
+def _opened(url: str) -> pa.NativeFile:
+    """Arrow's own file: its threads read it, and need no interpreter for that, which may be ending."""
     path = local_path(url)
     folder, _, name = url.rpartition("/")
     try:
-        return path.open("rb") if path is not None else io.BytesIO(Store(folder).read(name))
+        return pa.OSFile(str(path)) if path is not None else pa.BufferReader(Store(folder).read(name))
     except FileNotFoundError as error:
         raise Refused(f"there is no {unquote(url)}") from error
 
 
-def _parquet(file: Bytes) -> Iterator[pa.Table]:
+def _parquet(file: pa.NativeFile) -> Iterator[pa.Table]:
     with closing(pq.ParquetFile(file)) as opened:
         for batch in opened.iter_batches(BATCH_ROWS):
             yield pa.Table.from_batches([batch])
 
 
 def _separated(delimiter: str) -> Read:
-    def read(file: Bytes) -> Iterator[pa.Table]:
+    def read(file: pa.NativeFile) -> Iterator[pa.Table]:
         shape = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         yield pa_csv.read_csv(file, parse_options=shape, convert_options=pa_csv.ConvertOptions(column_types=_TEXTS))
 
     return read
 
 
-def _json_lines(file: Bytes) -> Iterator[pa.Table]:
+def _json_lines(file: pa.NativeFile) -> Iterator[pa.Table]:
     yield pa_json.read_json(file)
 
 
-def _json(file: Bytes) -> Iterator[pa.Table]:
+def _json(file: pa.NativeFile) -> Iterator[pa.Table]:
     rows = json.load(file)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("a JSON list of objects would be right")
@@ -127,7 +129,7 @@ def _json(file: Bytes) -> Iterator[pa.Table]:
     yield pa.table({name: [row.get(name) for row in rows] for name in names})
 
 
-def _plain_text(file: Bytes) -> Iterator[pa.Table]:
+def _plain_text(file: pa.NativeFile) -> Iterator[pa.Table]:
     """One URL a line; img2dataset's own reader would take a comma in one for a column's end."""
     yield pa.table({"url": pa.array([line.strip() for line in file.read().decode().splitlines() if line.strip()])})
 
