@@ -34,7 +34,7 @@ train-demo: $(VENV)/installed-train ## all stages of EVEv2 and ELVA on the demo'
 test: $(VENV)/installed-dev ## set up and run the tests
 	$(BIN)/python -m pytest
 
-test-engines: $(VENV)/installed-dev ## real vLLM and SGLang on a CPU: install both into .engines (6 GB, once), run their tests
+test-engines: $(VENV)/installed-dev ## real vLLM, SGLang and img2dataset: install all into .engines (7 GB, once), run their tests
 	$(BIN)/python -m tests.engines.install
 	$(BIN)/python -m pytest tests/engines
 

@@ -26,6 +26,7 @@ from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
 from captioner.recipe import Pace, Recipe
 from captioner.registry import load
 from pipelines.costs import account
+from pipelines.downloading import DownloadCommand
 from pipelines.exporting import ExportCommand
 from pipelines.keeping import GcCommand, RepairCommand, told
 from pipelines.models import access_of, price_of
@@ -115,6 +116,7 @@ def recap(arguments: Sequence[str] | None = None) -> int:
     """The `recap` console script. Returns the exit code."""
     commands: dict[str, Any] = {"status": StatusCommand, "verify": VerifyCommand, "report": ReportCommand}
     commands |= {"export": ExportCommand, "gc": GcCommand, "repair": RepairCommand, "plan": PlanCommand}
+    commands |= {"download": DownloadCommand}
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal cannot spell ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
     console = Console()

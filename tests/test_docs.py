@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from captioner.reasons import OUTCOMES, REASONS, SHARD_REASONS
+from pipelines.urls.environment import VERSION
+from shards.failures import FAILURES
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reasons.md"
@@ -32,6 +34,13 @@ def reasons_page() -> str:
 
 def test_the_page_of_reasons_is_the_table_of_reasons() -> None:
     assert PAGE.read_text() == reasons_page()
+
+
+def test_the_page_on_lists_of_urls_has_every_failure_and_the_version_that_is_installed() -> None:
+    page = (ROOT / "docs/urls.md").read_text()
+    rows = [f"| `{name}` | {each.meaning} | {'yes' if each.passes else ''} |" for name, each in FAILURES.items()]
+    assert "\n".join(rows) in page
+    assert f"~/.cache/recap/img2dataset-{VERSION}" in page
 
 
 def test_every_remedy_names_an_option_that_exists() -> None:

@@ -1,8 +1,8 @@
-"""Install vLLM and SGLang for the CPU, each in an environment of its own, and make the tiny checkpoints they serve.
+"""Install vLLM and SGLang for the CPU and img2dataset, each in an environment of its own, and make tiny checkpoints.
 
     python -m tests.engines.install        # into .engines, or where RECAP_ENGINES says; what is there is kept
 
-Neither project publishes a CPU wheel that pip could put together by itself: the wheels pin CUDA builds of torch's
+Neither engine has a CPU wheel that pip could put together by itself: the wheels pin CUDA builds of torch's
 satellites. A build with CUDA left out of each, and what it then lacks, is written down here, to the exact version.
 """
 
@@ -16,9 +16,12 @@ import sys
 import time
 from pathlib import Path
 
+from pipelines.urls import environment
+
 HERE = Path(__file__).parent
 ENGINES = Path(os.environ.get("RECAP_ENGINES", HERE.parents[1] / ".engines"))
 MODELS = ("qwen2vl", "llavanext")
+DOWNLOADER = "img2dataset"
 TORCH = "torch==2.13.0"
 PIP_STEPS = {
     "vllm": (
@@ -48,6 +51,7 @@ def model(name: str) -> str:
 def lacking() -> list[str]:
     """What is not installed, or not as these files say."""
     lack = [engine for engine in PIP_STEPS if _stamp_of(engine) != _stamp()]
+    lack += [DOWNLOADER] if _stamp_of(DOWNLOADER) != environment.VERSION else []
     return lack + [name for name in MODELS if not Path(model(name), "config.json").exists()]
 
 
@@ -96,12 +100,20 @@ def make_model(name: str) -> None:
     subprocess.run([python("vllm"), str(HERE / "make_tiny.py"), name, str(folder)], check=True)
 
 
+def make(name: str) -> None:
+    """One of what is lacking."""
+    if name == DOWNLOADER:
+        environment.make(ENGINES / DOWNLOADER)
+    else:
+        (make_model if name in MODELS else install)(name)
+
+
 def main() -> None:
     """Whatever is lacking, with its seconds and size."""
     ENGINES.mkdir(exist_ok=True)
     for name in lacking():
         started = time.monotonic()
-        (make_model if name in MODELS else install)(name)
+        make(name)
         folder = Path(model(name)) if name in MODELS else ENGINES / name
         size = sum(path.lstat().st_size for path in folder.rglob("*"))
         print(f"{name}: {time.monotonic() - started:.0f} s, {size / 2**20:.0f} MiB", flush=True)
