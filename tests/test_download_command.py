@@ -26,7 +26,8 @@ from pipelines.downloading import DownloadCommand
 from pipelines.urls.environment import VERSION
 from pipelines.urls.fetch import Bounded
 from shards import downloads
-from shards.store import Store, find
+from shards.finding import find
+from shards.store import Store
 from tests.img2dataset_stand_in import python
 from tests.processes import ROOT, all_gone, descendants, kill
 

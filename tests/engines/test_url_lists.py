@@ -25,8 +25,9 @@ from captioner.registry import build
 from pipelines.recap_datacomp import DATACOMP
 from pipelines.recap_laion import LAION
 from shards import downloads
+from shards.finding import find
 from shards.sources import SOURCES
-from shards.store import Store, find, open_blob
+from shards.store import Store, open_blob
 from tests.corpora import picture
 from tests.engines.install import DOWNLOADER, python
 from tests.engines.runs import rows as ledger_rows
