@@ -7,18 +7,15 @@ import json
 import math
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from captioner.errors import Refused
+from pipelines.bar import bar
 from pipelines.urls import environment
 from pipelines.urls.fetching import Ended, Fetching, Room, asked_to_stop, room, watch
 from shards import downloads
@@ -28,7 +25,6 @@ from shards.store import Store
 from shards.tar import MAX_MEMBER_BYTES
 from shards.url_list import columns_of, digest, list_files, prepare, tables
 
-LINE_SECONDS = 10.0
 SILENT_SECONDS = 10.0  # a server may say nothing for so long within --timeout; img2dataset's own default
 UNWRITTEN_ROWS = 100  # img2dataset's writer holds so many before any of them is a byte on disk
 EXIT_CODES: dict[Ended, int] = {"stopped": 1, "stalled": 3, "broke": 3}
@@ -179,16 +175,18 @@ class _Download:
         names = downloads.fetch_lists(self.to, all_rounds, where.lists)
         for shard in downloads.whole(self.to):  # by these names it knows what it need not do
             (where.made / f"{shard:05d}{downloads.STATS}").write_text("{}")
+        rows, done = sum(each.rows for each in left.values()), 0
         with (
-            _progress(sum(each.rows for each in left.values())) as told,
+            bar(Console(stderr=True), "download", "rows in whole shards") as tell,
             Fetching(self.python, self._order(names, len(left)), where) as fetching,
         ):
 
             def take() -> bool:
+                nonlocal done
                 for shard in sorted(where.stats(downloads.STATS) & left.keys()):
                     if downloads.publish(self.to, where.made, where.lists, left[shard]):
-                        told(left.pop(shard).rows)
-                told(0)
+                        done += left.pop(shard).rows
+                tell(done, rows)
                 return not left
 
             ended = watch(fetching, where, take, self.stop, self.asked.stalled_seconds)
@@ -243,26 +241,6 @@ def _advice(ended: Ended, account: Account, asked: DownloadCommand) -> list[str]
     if passing and ended == "complete":
         lines.append(f"{passing:,} rows failed for reasons that pass: --again tries them once more")
     return lines
-
-
-@contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line each 10 s elsewhere; told how many rows came to be accounted for."""
-    console = Console(stderr=True)
-    columns = TextColumn("download"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("download", total=rows)
-        done, line = 0, time.monotonic()
-
-        def told(more: int) -> None:
-            nonlocal done, line
-            done += more
-            bar.update(task, completed=done)
-            if not console.is_terminal and time.monotonic() - line >= LINE_SECONDS:
-                line = time.monotonic()
-                console.print(f"download: {done:,} of {rows:,} rows in whole shards", highlight=False)
-
-        yield told
 
 
 def _show(console: Console, account: Account, to: str) -> None:

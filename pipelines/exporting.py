@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipelines.bar import bar
 from pipelines.keeping import told
 from shards.export import Account, Order, export
 from shards.formats import FORMATS
 from shards.outgoing import LEFT_OUT, Choice
 
-LINE_SECONDS = 10.0
-LOOK_SECONDS = 0.1
 Folder = Annotated[str, tyro.conf.Positional]
 Format = Annotated[str, tyro.conf.arg(metavar="{" + ",".join(FORMATS) + "}")]
 
@@ -66,32 +61,10 @@ class ExportCommand:
             version=self.version,
             upright=self.upright,
         )
-        with _progress(console) as show:
-            account = export(order, show)
+        with bar(console, "export", "samples") as tell:
+            account = export(order, lambda so_far: tell(so_far.looked_at, so_far.captioned))
         _show(console, account, self.to)
         return 0
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Callable[[Account], None]]:
-    """A bar on a terminal, a line each 10 s elsewhere; looked at ten times a second, however many samples come."""
-    columns = TextColumn("export"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("export", total=None)
-        shown = line = time.monotonic()
-
-        def show(account: Account) -> None:
-            nonlocal shown, line
-            now = time.monotonic()
-            if now - shown < LOOK_SECONDS:
-                return
-            shown = now
-            bar.update(task, completed=account.looked_at, total=account.captioned)
-            if not console.is_terminal and now - line >= LINE_SECONDS:
-                line = now
-                console.print(f"export: {account.looked_at:,} of {account.captioned:,} samples", highlight=False)
-
-        yield show
 
 
 def _show(console: Console, account: Account, to: str) -> None:
