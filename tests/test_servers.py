@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -182,7 +183,10 @@ def test_no_server_outlives_its_killed_owner(tmp_path: Path, sign: signal.Signal
         assert len(pids) == 4 and Path(private).is_dir()
         owner.send_signal(sign)
     assert all_gone(pids, 10)
-    assert not Path(private).exists()
+    until = time.monotonic() + 10
+    while Path(private).exists():  # the other warden may have it in hand
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -384,12 +388,12 @@ def test_after_so_many_answers_a_server_is_drained_then_replaced(tmp_path: Path)
 def test_a_server_whose_memory_grows_is_replaced(tmp_path: Path) -> None:
     async def scene() -> None:
         upkeep = replace(UPKEEP, max_growth_bytes=100 * 2**20)
-        async with keeper(tmp_path, "--leak-mib", "40", upkeep=upkeep) as kept_server:
+        async with keeper(tmp_path, "--leak-mib", "70", upkeep=upkeep) as kept_server:
             url = await kept_server.serving()
             await ask(url)
             grown = kept_server.state().memory_bytes
-            assert grown > 40 * 2**20
-            await asyncio.gather(ask(url), ask(url))
+            assert grown > 70 * 2**20
+            await ask(url)  # beyond 125 MiB, which is the bound with all the patience that a replica may draw
             state = await until(kept_server, lambda state: state.recycles == 1 and state.state == "serving")
             assert state.memory_bytes < grown
 
